@@ -1,0 +1,67 @@
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+GO_BUILD := go build -trimpath
+PACKAGES := ./...
+LAB_SOURCES := $(shell find hack/lab -name '*.go' -o -name go.sum -o -path '*/nodeconfig/files/*')
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: bin/lab ## from a bare machine (Linux, root) to the four samples' verdicts
+	@hack/demo.sh
+
+.PHONY: demo-down
+demo-down: bin/lab ## remove the lab of the demo, and all that is in it
+	@bin/lab down --name $${LAB_NAME:-default}
+
+.PHONY: build
+build: ## build the operator and the agent into bin/
+	$(GO_BUILD) -o bin/manager .
+	$(GO_BUILD) -o bin/probe ./cmd/probe
+
+.PHONY: test
+test: ## run every test that this machine can run, and name those it cannot
+	@hack/test.sh
+
+.PHONY: test-unit
+test-unit: bin/lab ## run the tests that need no lab; API and controllers against a real kube-apiserver and etcd
+	@KUBEBUILDER_ASSETS=$$(bin/lab assets) go test -trimpath $(PACKAGES)
+
+.PHONY: test-e2e
+test-e2e: bin/lab ## run the end-to-end tests on a lab of their own
+	@hack/e2e.sh
+
+.PHONY: bench
+bench: bin/lab ## measure probes and apply-to-Ready on a lab of their own
+	@hack/bench.sh
+
+.PHONY: lint
+lint: bin/golangci-lint ## run the linters; depguard holds the one-way imports
+	@bin/golangci-lint run ./...
+
+.PHONY: generate
+generate: bin/controller-gen ## generate the API's deep copies
+	@bin/controller-gen object paths=./api/...
+
+.PHONY: manifests
+manifests: bin/controller-gen ## generate the CRD and the operator's roles
+	@bin/controller-gen crd paths=./api/... output:crd:dir=config/crd
+	@bin/controller-gen rbac:roleName=httpsmeshprobe-manager paths=./controllers/... output:rbac:dir=config/rbac
+
+.PHONY: verify
+verify: generate manifests ## fail if generated files are stale
+	@git diff --exit-code -- api config || { echo "generated files are stale: run make generate manifests and commit the result"; exit 1; }
+
+bin/lab: $(LAB_SOURCES)
+	@cd hack/lab && $(GO_BUILD) -o ../../bin/lab .
+
+bin/controller-gen: hack/tools/go.mod hack/tools/go.sum
+	@cd hack/tools && $(GO_BUILD) -o ../../bin/controller-gen sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/golangci-lint: hack/lint/go.mod hack/lint/go.sum
+	@cd hack/lint && $(GO_BUILD) -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
