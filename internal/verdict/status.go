@@ -1,0 +1,90 @@
+package verdict
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+)
+
+// Judgement is all that goes into a status.
+type Judgement struct {
+	Generation int64
+	Standing   Standing
+	Paths      []Path
+	Policy     Policy
+}
+
+// Status returns the status that follows old. Where nothing but times, latencies and counters would change, it returns
+// old itself until heartbeat has passed since the last probe written there, so that a steady probe costs few writes.
+func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, heartbeat time.Duration) api.HTTPSMeshProbeStatus {
+	status := *old.DeepCopy()
+	status.ObservedGeneration = judgement.Generation
+	setConditions(&status, judgement, now)
+	switch judgement.Standing.Phase {
+	case Judged:
+		setPaths(&status, judgement.Paths, now)
+	case Suspended:
+	default:
+		status.Paths, status.LastProbeTime = nil, nil
+	}
+	if equality.Semantic.DeepEqual(steady(old), steady(status)) && !due(old, status, heartbeat) {
+		return old
+	}
+	return status
+}
+
+func setConditions(status *api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time) {
+	conditions := Conditions(judgement.Standing, judgement.Paths, judgement.Policy)
+	for _, kind := range []string{api.ConditionReconciling, api.ConditionStalled} {
+		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == kind }) {
+			meta.RemoveStatusCondition(&status.Conditions, kind)
+		}
+	}
+	for _, condition := range conditions {
+		condition.ObservedGeneration = judgement.Generation
+		if present := meta.FindStatusCondition(status.Conditions, condition.Type); present == nil || present.Status != condition.Status {
+			condition.LastTransitionTime = metav1.NewTime(now)
+		}
+		meta.SetStatusCondition(&status.Conditions, condition)
+	}
+}
+
+func setPaths(status *api.HTTPSMeshProbeStatus, paths []Path, now time.Time) {
+	before := status.Paths
+	status.Paths = make([]api.PathStatus, 0, len(paths))
+	for _, path := range paths {
+		next := path.Evidence
+		transition := metav1.NewTime(now)
+		next.LastTransitionTime = &transition
+		i := slices.IndexFunc(before, func(p api.PathStatus) bool { return p.Name == next.Name })
+		if i >= 0 && before[i].Observed == next.Observed && before[i].Outcome == next.Outcome {
+			next.LastTransitionTime = before[i].LastTransitionTime
+		}
+		status.Paths = append(status.Paths, next)
+		status.LastProbeTime = next.LastProbeTime
+	}
+}
+
+// steady is the status without what changes from run to run while nothing happens.
+func steady(status api.HTTPSMeshProbeStatus) api.HTTPSMeshProbeStatus {
+	status = *status.DeepCopy()
+	status.LastProbeTime = nil
+	for i := range status.Paths {
+		status.Paths[i].LastProbeTime = nil
+		status.Paths[i].Latency = nil
+		status.Paths[i].ConsecutiveFailures = 0
+	}
+	return status
+}
+
+func due(old, next api.HTTPSMeshProbeStatus, heartbeat time.Duration) bool {
+	if next.LastProbeTime == nil {
+		return false
+	}
+	return old.LastProbeTime == nil || next.LastProbeTime.Sub(old.LastProbeTime.Time) >= heartbeat
+}
