@@ -1,0 +1,204 @@
+// Package inventory reads from the cluster all that a probe's reconcile looks at, once, before anything is decided.
+package inventory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	securityv1beta1 "istio.io/api/security/v1beta1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+)
+
+// Inventory is what the cluster held at one moment, as far as one probe is concerned.
+type Inventory struct {
+	Probe *api.HTTPSMeshProbe
+	// Siblings are the living probes of the namespace, the probe among them.
+	Siblings []api.HTTPSMeshProbe
+	// IstioInstalled says that the API server knows PeerAuthentication.
+	IstioInstalled bool
+	// PeerAuthentications are those of the probe's namespace and of Istio's root namespace.
+	PeerAuthentications []meshpolicy.PeerAuthentication
+	// Deployments are the operator's in the namespace, by name; Pods are theirs.
+	Deployments map[string]*appsv1.Deployment
+	Pods        []corev1.Pod
+	// MeshRoots are the mesh's root certificates as istiod publishes them in every namespace, in PEM; "" where it does not.
+	MeshRoots string
+	// ServerConfigMap is nil where it does not exist, or not yet.
+	ServerConfigMap *corev1.ConfigMap
+
+	existing map[objectKey]client.Object
+}
+
+type objectKey struct{ kind, name string }
+
+// Existing returns the object of a kind and name in the probe's namespace as far as it carries the operator's label,
+// else nil.
+func (i *Inventory) Existing(kind, name string) client.Object {
+	return i.existing[objectKey{kind, name}]
+}
+
+// PodsOf returns the pods that carry all the labels.
+func (i *Inventory) PodsOf(labels map[string]string) []corev1.Pod {
+	var pods []corev1.Pod
+	for _, pod := range i.Pods {
+		if containsAll(pod.Labels, labels) {
+			pods = append(pods, pod)
+		}
+	}
+	return pods
+}
+
+// rootConfigMap is where istiod publishes the mesh's root certificates (istio.io/istio pkg/config/constants).
+const rootConfigMap = "istio-ca-root-cert"
+
+// Gather reads the inventory of a probe from the cache, and from live what the cache does not hold because the operator
+// has not made it. The error is a NotFound when the probe is gone.
+func Gather(ctx context.Context, reader, live client.Reader, key types.NamespacedName, rootNamespace string) (*Inventory, error) {
+	inventory := &Inventory{Probe: &api.HTTPSMeshProbe{}, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}}
+	if err := reader.Get(ctx, key, inventory.Probe); err != nil {
+		return nil, err
+	}
+	for _, read := range []func(context.Context, client.Reader) error{
+		inventory.readSiblings, inventory.readPods, inventory.readDeployments, inventory.readServer,
+	} {
+		if err := read(ctx, reader); err != nil {
+			return nil, err
+		}
+	}
+	if err := inventory.readMeshRoots(ctx, live); err != nil {
+		return nil, err
+	}
+	return inventory, inventory.readPolicies(ctx, reader, rootNamespace)
+}
+
+func (i *Inventory) readMeshRoots(ctx context.Context, live client.Reader) error {
+	var published corev1.ConfigMap
+	err := live.Get(ctx, types.NamespacedName{Namespace: i.Probe.Namespace, Name: rootConfigMap}, &published)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("get ConfigMap %s: %w", rootConfigMap, err)
+	}
+	i.MeshRoots = published.Data["root-cert.pem"]
+	return nil
+}
+
+func (i *Inventory) readSiblings(ctx context.Context, reader client.Reader) error {
+	var list api.HTTPSMeshProbeList
+	if err := reader.List(ctx, &list, client.InNamespace(i.Probe.Namespace)); err != nil {
+		return fmt.Errorf("list probes: %w", err)
+	}
+	for _, probe := range list.Items {
+		if probe.DeletionTimestamp == nil {
+			i.Siblings = append(i.Siblings, probe)
+		}
+	}
+	// The cache lists in no order, and what is built from the list must come out the same every time.
+	slices.SortFunc(i.Siblings, func(a, b api.HTTPSMeshProbe) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (i *Inventory) readPods(ctx context.Context, reader client.Reader) error {
+	var list corev1.PodList
+	if err := reader.List(ctx, &list, client.InNamespace(i.Probe.Namespace), ours()); err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	i.Pods = list.Items
+	return nil
+}
+
+func (i *Inventory) readDeployments(ctx context.Context, reader client.Reader) error {
+	var list appsv1.DeploymentList
+	if err := reader.List(ctx, &list, client.InNamespace(i.Probe.Namespace), ours()); err != nil {
+		return fmt.Errorf("list deployments: %w", err)
+	}
+	for _, deployment := range list.Items {
+		i.Deployments[deployment.Name] = &deployment
+		i.existing[objectKey{"Deployment", deployment.Name}] = &deployment
+	}
+	return nil
+}
+
+func (i *Inventory) readServer(ctx context.Context, reader client.Reader) error {
+	key := types.NamespacedName{Namespace: i.Probe.Namespace, Name: fixture.ServerName(i.Probe.Name)}
+	for kind, object := range map[string]client.Object{
+		"ConfigMap": &corev1.ConfigMap{}, "ServiceAccount": &corev1.ServiceAccount{}, "Service": &corev1.Service{},
+	} {
+		err := reader.Get(ctx, key, object)
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
+			return fmt.Errorf("get %s %s: %w", kind, key.Name, err)
+		}
+		i.existing[objectKey{kind, key.Name}] = object
+		if configMap, ok := object.(*corev1.ConfigMap); ok {
+			i.ServerConfigMap = configMap
+		}
+	}
+	return nil
+}
+
+// readPolicies finds out on the way whether Istio is there at all: its kinds may appear while the operator runs.
+func (i *Inventory) readPolicies(ctx context.Context, reader client.Reader, rootNamespace string) error {
+	namespaces := []string{i.Probe.Namespace}
+	if rootNamespace != i.Probe.Namespace {
+		namespaces = append(namespaces, rootNamespace)
+	}
+	for _, namespace := range namespaces {
+		var list securityv1.PeerAuthenticationList
+		err := reader.List(ctx, &list, client.InNamespace(namespace))
+		if meta.IsNoMatchError(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list peerauthentications: %w", err)
+		}
+		for _, policy := range list.Items {
+			i.PeerAuthentications = append(i.PeerAuthentications, peerAuthentication(policy))
+			if policy.Namespace == i.Probe.Namespace {
+				i.existing[objectKey{"PeerAuthentication", policy.Name}] = policy
+			}
+		}
+	}
+	i.IstioInstalled = true
+	return nil
+}
+
+func peerAuthentication(policy *securityv1.PeerAuthentication) meshpolicy.PeerAuthentication {
+	ports := map[uint32]api.MTLSMode{}
+	for port, mtls := range policy.Spec.GetPortLevelMtls() {
+		ports[port] = mode(mtls)
+	}
+	return meshpolicy.PeerAuthentication{
+		Namespace: policy.Namespace, Name: policy.Name, Created: policy.CreationTimestamp.Time,
+		Selector: policy.Spec.GetSelector().GetMatchLabels(), Mode: mode(policy.Spec.GetMtls()), PortModes: ports,
+	}
+}
+
+func mode(mtls *securityv1beta1.PeerAuthentication_MutualTLS) api.MTLSMode {
+	return api.MTLSMode(mtls.GetMode().String())
+}
+
+func ours() client.MatchingLabels {
+	return client.MatchingLabels{fixture.LabelManagedBy: fixture.ManagedBy}
+}
+
+func containsAll(have, want map[string]string) bool {
+	for key, value := range want {
+		if have[key] != value {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,269 @@
+package runner
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/meshprobe/httpsmeshprobe/internal/observation"
+)
+
+func TestRunsBeginQuicklyAndThenAnIntervalApart(t *testing.T) {
+	for name, test := range map[string]struct {
+		play func(*agent) error
+		want []time.Duration
+	}{
+		"satisfied at once": {
+			play: codes(200),
+			want: append([]time.Duration{quickPause}, repeat(time.Minute, 9)...),
+		},
+		"an interval is counted from start to start": {
+			play: slowly(2 * time.Second),
+			want: append([]time.Duration{quickPause + 2*time.Second}, repeat(time.Minute, 9)...),
+		},
+		"two satisfied runs in a row are needed": {
+			play: codes(503, 200, 503, 200, 200),
+			want: append(repeat(quickPause, 4), repeat(time.Minute, 9)...),
+		},
+		"never satisfied": {
+			play: codes(503),
+			want: append(repeat(quickPause, int(SettleTime/quickPause)), repeat(time.Minute, 9)...),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, test.play)
+				b.Set(shop, planOf(nil, sleepPod))
+				time.Sleep(time.Hour)
+				got := gaps(b.agents.requests(sleepPod))
+				if len(got) < len(test.want) || !slices.Equal(got[:len(test.want)], test.want) {
+					t.Errorf("times between runs: got %v, want it to begin with %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestRunThatOutlastsTheIntervalIsNotOverlapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, slowly(7*time.Second))
+		b.Set(shop, planOf(func(p *Plan) { p.Interval = 5 * time.Second }, sleepPod))
+		time.Sleep(time.Minute)
+		got := gaps(b.agents.requests(sleepPod))[1:]
+		if len(got) < 6 || slices.ContainsFunc(got, func(gap time.Duration) bool { return gap != 7*time.Second }) {
+			t.Errorf("times between runs: got %v, want 7s each", got)
+		}
+	})
+}
+
+func TestChangedIntervalTakesEffect(t *testing.T) {
+	for name, test := range map[string]struct{ before, after time.Duration }{
+		"shorter": {time.Hour, 5 * time.Second},
+		"longer":  {5 * time.Second, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, nil)
+				b.Set(shop, planOf(func(p *Plan) { p.Interval = test.before }, sleepPod))
+				time.Sleep(10*time.Minute + time.Second)
+				changed := time.Now()
+				b.Set(shop, planOf(func(p *Plan) { p.Interval = test.after }, sleepPod))
+				time.Sleep(3*test.after + time.Second)
+				after := b.agents.requests(sleepPod)
+				after = slices.DeleteFunc(after, func(at time.Time) bool { return at.Before(changed) })
+				if len(after) == 0 || after[0].Sub(changed) > test.after {
+					t.Fatalf("the first run after the change: got %v, want one within %v", after, test.after)
+				}
+				if got, want := gaps(after), repeat(test.after, 3); !slices.Equal(got, want) {
+					t.Errorf("times between the runs after the change: got %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestSettling(t *testing.T) {
+	fresh := func(p *Plan) { p.Fresh = true }
+	for name, test := range map[string]struct {
+		edit func(*Plan)
+		play func(*agent) error
+		// want is Settling after the runs at 0, 250 ms, 500 ms, …
+		want []bool
+	}{
+		"not of a plan that is not fresh":           {nil, codes(503), []bool{false, false, false}},
+		"of a fresh plan until a run is satisfied":  {fresh, codes(503, 503, 200, 503), []bool{true, true, false, false}},
+		"not when the first run is satisfied":       {fresh, codes(200), []bool{false, false}},
+		"of a fresh plan no longer than SettleTime": {fresh, codes(503), []bool{true, true, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, test.play)
+				b.Set(shop, planOf(test.edit, sleepPod))
+				var got []bool
+				for range test.want {
+					synctest.Wait()
+					got = append(got, b.Report(shop, "epoch").Settling)
+					time.Sleep(quickPause)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("Settling run by run: got %v, want %v", got, test.want)
+				}
+				time.Sleep(SettleTime)
+				if b.Report(shop, "epoch").Settling {
+					t.Errorf("still settling after %v", SettleTime)
+				}
+			})
+		})
+	}
+}
+
+func TestOnlyAChangeOfThePolicySettlesAnew(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit func(*Plan)
+		want bool
+	}{
+		"occasion":         {func(p *Plan) { p.Occasion = "another" }, false},
+		"epoch":            {func(p *Plan) { p.Epoch = "another" }, false},
+		"interval":         {func(p *Plan) { p.Interval = time.Second }, false},
+		"fresh once more":  {func(p *Plan) { p.Fresh, p.Occasion = true, "another" }, false},
+		"policy and epoch": {func(p *Plan) { p.Policy, p.Epoch = "another", "another" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, codes(200, 200, 200, 503))
+				b.Set(shop, planOf(nil, sleepPod))
+				time.Sleep(time.Minute + time.Second)
+				plan := planOf(test.edit, sleepPod)
+				b.Set(shop, plan)
+				synctest.Wait()
+				if got := b.Report(shop, plan.Epoch).Settling; got != test.want {
+					t.Errorf("Settling after the change: got %v, want %v", got, test.want)
+				}
+				time.Sleep(SettleTime + quickPause)
+				if b.Report(shop, plan.Epoch).Settling {
+					t.Error("Settling has no end")
+				}
+			})
+		})
+	}
+}
+
+func TestNewEpochForgetsRunsAndDiscardsTheOneUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, slowly(2*time.Second))
+		b.Set(shop, planOf(nil, sleepPod))
+		time.Sleep(3*time.Second + quickPause) // one run is over, and the second has been under way for a second
+		if got := len(b.Report(shop, "epoch").Runs); got != 1 {
+			t.Fatalf("runs before the new epoch: got %d, want 1", got)
+		}
+		changed := time.Now()
+		b.Set(shop, planOf(func(p *Plan) { p.Epoch = "new" }, sleepPod))
+		if got := b.Report(shop, "new"); len(got.Runs) != 0 {
+			t.Errorf("the new epoch begins with runs: %v", got.Runs)
+		}
+		if got := b.Report(shop, "epoch"); len(got.Runs) != 0 || got.Settling {
+			t.Errorf("the old epoch is still reported: %+v", got)
+		}
+		time.Sleep(10 * time.Second)
+		runs := b.Report(shop, "new").Runs
+		if len(runs) == 0 || !runs[0].Started.Equal(changed) {
+			t.Errorf("the first run of the new epoch: got %v, want one begun at %v", runs, changed)
+		}
+	})
+}
+
+func TestNewOccasionRunsAtOnce(t *testing.T) {
+	for name, play := range map[string]func(*agent) error{
+		"while it waits":       codes(200),
+		"while a run goes on":  slowly(4 * time.Second),
+		"while a run is stuck": func(a *agent) error { return a.answerAll(sleeper(9 * time.Second)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, play)
+				b.Set(shop, planOf(nil, sleepPod, outsiderPod))
+				time.Sleep(3 * time.Minute)
+				before := len(b.Report(shop, "epoch").Runs)
+				time.Sleep(time.Second)
+				changed := time.Now()
+				b.Set(shop, planOf(func(p *Plan) { p.Occasion = "another" }, sleepPod, outsiderPod))
+				time.Sleep(30 * time.Second)
+				runs := b.Report(shop, "epoch").Runs
+				begunAt := func(run observation.Run) bool { return run.Started.Equal(changed) }
+				if !slices.ContainsFunc(runs, begunAt) {
+					t.Errorf("no run began at the moment of the new occasion, %v: %v", changed, runs)
+				}
+				if len(runs) <= before {
+					t.Errorf("runs of the same epoch were forgotten: %d before the occasion, %d after it", before, len(runs))
+				}
+			})
+		})
+	}
+}
+
+func sleeper(d time.Duration) func(observation.Request) observation.Observation {
+	return func(observation.Request) observation.Observation {
+		time.Sleep(d)
+		return code(200)
+	}
+}
+
+func TestUnchangedPlanIsNotRunOutOfTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, nil)
+		for range 60 {
+			b.Set(shop, planOf(nil, sleepPod))
+			time.Sleep(time.Second)
+		}
+		if got := len(b.agents.requests(sleepPod)); got != 2 {
+			t.Errorf("runs in a minute of unchanged plans: got %d, want the first two alone", got)
+		}
+	})
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, nil)
+		b.Set(shop, planOf(nil, sleepPod))
+		time.Sleep(time.Hour)
+		asked := b.agents.requests(sleepPod)
+		runs := b.Report(shop, "epoch").Runs
+		if len(runs) != History {
+			t.Fatalf("runs kept: got %d of %d, want %d", len(runs), len(asked), History)
+		}
+		for i, at := range asked[len(asked)-History:] {
+			if !runs[i].Started.Equal(at) {
+				t.Errorf("run %d: got the one of %v, want the one of %v", i, runs[i].Started, at)
+			}
+		}
+	})
+}
+
+func TestReportIsACopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, nil)
+		b.Set(shop, planOf(nil, sleepPod))
+		time.Sleep(time.Second)
+		b.Report(shop, "epoch").Runs[0] = observation.Run{}
+		if got := b.Report(shop, "epoch").Runs[0]; got.Started.IsZero() {
+			t.Error("what a caller does to a report changes the runner's own runs")
+		}
+	})
+}
+
+func TestReportOfAnotherEpochOrProbeIsEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, codes(503))
+		b.Set(shop, planOf(func(p *Plan) { p.Fresh = true }, sleepPod))
+		time.Sleep(time.Second)
+		if got := b.Report(shop, "epoch"); len(got.Runs) == 0 || !got.Settling {
+			t.Fatalf("report of the present epoch: got %+v, want runs, settling", got)
+		}
+		for name, got := range map[string]Report{"epoch": b.Report(shop, "another"), "probe": b.Report(other, "epoch")} {
+			if len(got.Runs) != 0 || got.Settling {
+				t.Errorf("report of another %s: got %+v, want nothing", name, got)
+			}
+		}
+	})
+}
