@@ -1,0 +1,326 @@
+package controllers_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"reflect"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+)
+
+// cluster plays, in one namespace, what no kube-apiserver does by itself: the Deployment controller, the kubelet, and
+// Istio's injector. It makes pods of Deployments, one each, lets them become ready once the Secrets that they mount are
+// there, and reports in the Deployments' status. Nothing collects garbage: what owner references should remove stays.
+type cluster struct {
+	admin     client.WithWatch
+	namespace string
+	poked     chan struct{}
+
+	mu     sync.Mutex
+	faults map[string]fault
+	// serving are the fingerprints of the certificates that the pods of servers have mounted.
+	serving map[types.UID]string
+	pods    int
+}
+
+// fault is what goes wrong with the pods of one Deployment.
+type fault struct {
+	// missedByInjector leaves out a wanted sidecar; injectedAnyway adds one that is not.
+	missedByInjector, injectedAnyway bool
+	// waiting is the state of a container that does not come up.
+	waiting *corev1.ContainerStateWaiting
+	// refused is why the API server lets no pod be made.
+	refused string
+	// slow keeps new pods from becoming ready.
+	slow bool
+	// keepOld holds a roll-out at the moment at which both the old and the new pod are ready.
+	keepOld bool
+}
+
+const templateHash = "pod-template-hash"
+
+// playCluster plays until the test is over.
+func playCluster(t *testing.T, admin client.WithWatch, namespace string) *cluster {
+	t.Helper()
+	c := &cluster{
+		admin: admin, namespace: namespace, poked: make(chan struct{}, 1),
+		faults: map[string]fault{}, serving: map[types.UID]string{},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var playing sync.WaitGroup
+	playing.Go(func() { c.watch(ctx, &appsv1.DeploymentList{}) })
+	playing.Go(func() { c.watch(ctx, &corev1.PodList{}) })
+	playing.Go(func() { c.play(ctx, t) })
+	t.Cleanup(func() {
+		cancel()
+		playing.Wait()
+	})
+	return c
+}
+
+func (c *cluster) poke() {
+	select {
+	case c.poked <- struct{}{}:
+	default:
+	}
+}
+
+func (c *cluster) watch(ctx context.Context, list client.ObjectList) {
+	for ctx.Err() == nil {
+		watching, err := c.admin.Watch(ctx, list, client.InNamespace(c.namespace))
+		if err != nil {
+			continue // only while the test ends
+		}
+		for range watching.ResultChan() {
+			c.poke()
+		}
+	}
+}
+
+func (c *cluster) play(ctx context.Context, t *testing.T) {
+	again := time.NewTicker(500 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.poked:
+		case <-again.C:
+		}
+		err := c.playAll(ctx)
+		if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			t.Logf("play the cluster: %v", err)
+		}
+	}
+}
+
+// set makes something go wrong, or nothing any more, with the pods of a Deployment that are not ready yet.
+func (c *cluster) set(deployment string, f fault) {
+	c.mu.Lock()
+	c.faults[deployment] = f
+	c.mu.Unlock()
+	c.poke()
+}
+
+func (c *cluster) fault(deployment string) fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.faults[deployment]
+}
+
+func (c *cluster) playAll(ctx context.Context) error {
+	var deployments appsv1.DeploymentList
+	if err := c.admin.List(ctx, &deployments, client.InNamespace(c.namespace)); err != nil {
+		return err
+	}
+	var pods corev1.PodList
+	if err := c.admin.List(ctx, &pods, client.InNamespace(c.namespace)); err != nil {
+		return err
+	}
+	for i := range deployments.Items {
+		deployment := &deployments.Items[i]
+		selector, err := metav1.LabelSelectorAsSelector(deployment.Spec.Selector)
+		if err != nil {
+			return err
+		}
+		var own []corev1.Pod
+		for _, pod := range pods.Items {
+			if selector.Matches(labels.Set(pod.Labels)) && pod.DeletionTimestamp == nil {
+				own = append(own, pod)
+			}
+		}
+		if err := c.playDeployment(ctx, deployment, own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) playDeployment(ctx context.Context, deployment *appsv1.Deployment, pods []corev1.Pod) error {
+	f := c.fault(deployment.Name)
+	if *deployment.Spec.Replicas == 0 {
+		for i := range pods {
+			if err := c.remove(ctx, &pods[i]); err != nil {
+				return err
+			}
+		}
+		return c.report(ctx, deployment, appsv1.DeploymentStatus{})
+	}
+	if f.refused != "" {
+		return c.report(ctx, deployment, appsv1.DeploymentStatus{Conditions: []appsv1.DeploymentCondition{{
+			Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: f.refused,
+		}}})
+	}
+	present, status := presentHash(deployment), appsv1.DeploymentStatus{}
+	var updatedReady bool
+	var old []*corev1.Pod
+	for i := range pods {
+		pod := &pods[i]
+		ready, err := c.playPod(ctx, pod, f)
+		if err != nil {
+			return err
+		}
+		status.Replicas++
+		if ready {
+			status.ReadyReplicas++
+			status.AvailableReplicas++
+		}
+		if pod.Labels[templateHash] != present {
+			old = append(old, pod)
+			continue
+		}
+		status.UpdatedReplicas++
+		updatedReady = updatedReady || ready
+	}
+	if status.UpdatedReplicas == 0 {
+		return c.create(ctx, deployment, f)
+	}
+	if updatedReady && !f.keepOld && len(old) > 0 {
+		for _, pod := range old {
+			if err := c.remove(ctx, pod); err != nil {
+				return err
+			}
+		}
+		return nil // the watch brings us back
+	}
+	return c.report(ctx, deployment, status)
+}
+
+func presentHash(deployment *appsv1.Deployment) string {
+	encoded, err := json.Marshal(deployment.Spec.Template)
+	if err != nil {
+		panic(err) // it came as JSON
+	}
+	sum := sha256.Sum256(encoded)
+	return hex.EncodeToString(sum[:4])
+}
+
+func (c *cluster) create(ctx context.Context, deployment *appsv1.Deployment, f fault) error {
+	c.mu.Lock()
+	c.pods++
+	number := c.pods
+	c.mu.Unlock()
+	template := deployment.Spec.Template.DeepCopy()
+	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	pod.Namespace = c.namespace
+	pod.Labels[templateHash] = presentHash(deployment)
+	pod.Name = fmt.Sprintf("%s-%s-%s", deployment.Name, pod.Labels[templateHash], strconv.Itoa(number))
+	if f.injectedAnyway || fixture.WantsSidecar(pod.Labels) && !f.missedByInjector {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fixture.ContainerIstioProxy, Image: "proxy"})
+	}
+	return c.admin.Create(ctx, pod, client.FieldOwner("kube-controller-manager"))
+}
+
+func (c *cluster) remove(ctx context.Context, pod *corev1.Pod) error {
+	return client.IgnoreNotFound(c.admin.Delete(ctx, pod, client.GracePeriodSeconds(0)))
+}
+
+// playPod brings a pod as far as it gets, and says whether it is ready.
+func (c *cluster) playPod(ctx context.Context, pod *corev1.Pod, f fault) (bool, error) {
+	if isReady(*pod) {
+		return true, nil
+	}
+	waiting := f.waiting
+	mounted, err := c.mount(ctx, pod)
+	if err != nil {
+		return false, err
+	}
+	if waiting == nil && (!mounted || f.slow) {
+		waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	}
+	status := corev1.PodStatus{Phase: corev1.PodRunning}
+	ready := corev1.ConditionTrue
+	if waiting != nil {
+		status.Phase, ready = corev1.PodPending, corev1.ConditionFalse
+	}
+	status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}
+	for _, container := range pod.Spec.Containers {
+		one := corev1.ContainerStatus{Name: container.Name, Image: container.Image, Ready: waiting == nil}
+		if waiting != nil {
+			one.State.Waiting = waiting
+		}
+		status.ContainerStatuses = append(status.ContainerStatuses, one)
+	}
+	if reflect.DeepEqual(pod.Status.Conditions, status.Conditions) && reflect.DeepEqual(pod.Status.ContainerStatuses, status.ContainerStatuses) {
+		return waiting == nil, nil
+	}
+	pod.Status.Phase, pod.Status.Conditions, pod.Status.ContainerStatuses = status.Phase, status.Conditions, status.ContainerStatuses
+	return waiting == nil, c.admin.Status().Update(ctx, pod, client.FieldOwner("kubelet"))
+}
+
+// mount reads the Secrets that a pod wants, as a kubelet does; without them it does not start.
+func (c *cluster) mount(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	for _, volume := range pod.Spec.Volumes {
+		if volume.Secret == nil {
+			continue
+		}
+		var secret corev1.Secret
+		err := c.admin.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: volume.Secret.SecretName}, &secret)
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		block, _ := pem.Decode(secret.Data[corev1.TLSCertKey])
+		if block == nil || len(secret.Data[corev1.TLSPrivateKeyKey]) == 0 {
+			return false, nil
+		}
+		sum := sha256.Sum256(block.Bytes)
+		c.mu.Lock()
+		c.serving[pod.UID] = hex.EncodeToString(sum[:])
+		c.mu.Unlock()
+	}
+	return true, nil
+}
+
+func (c *cluster) report(ctx context.Context, deployment *appsv1.Deployment, status appsv1.DeploymentStatus) error {
+	status.ObservedGeneration = deployment.Generation
+	if reflect.DeepEqual(deployment.Status, status) {
+		return nil
+	}
+	deployment.Status = status
+	return c.admin.Status().Update(ctx, deployment, client.FieldOwner("kube-controller-manager"))
+}
+
+// servers are the fingerprints that the ready pods of a probe's server present, and whether a sidecar stands before them.
+func (c *cluster) servers(ctx context.Context, probe string) (fingerprints []string, sidecar bool) {
+	var pods corev1.PodList
+	if err := c.admin.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels(fixture.ServerLabels(probe))); err != nil {
+		return nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pod := range pods.Items {
+		if isReady(pod) && pod.DeletionTimestamp == nil {
+			fingerprints = append(fingerprints, c.serving[pod.UID])
+			sidecar = len(pod.Spec.Containers) > 1
+		}
+	}
+	return fingerprints, sidecar
+}
+
+func isReady(pod corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

@@ -1,0 +1,29 @@
+package controllers
+
+// The operator's rights. config/rbac is generated from these lines; every one of them has a step that needs it.
+//
+// Probes are read, and their status is written:
+// +kubebuilder:rbac:groups=meshprobe.dev,resources=httpsmeshprobes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=meshprobe.dev,resources=httpsmeshprobes/status,verbs=patch
+//
+// Servers and clients are applied, and clients that no probe uses any more are deleted:
+// +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+//
+// Certificates' Secrets are created and deleted, never read:
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create;delete
+//
+// Policies are read to compute what is in effect, and the servers' own are applied:
+// +kubebuilder:rbac:groups=security.istio.io,resources=peerauthentications,verbs=get;list;watch;create;patch;delete
+//
+// Pods are watched, and those that missed their sidecar are replaced; the agent runs in the clients' containers. The
+// WebSocket that carries it is opened with GET, and the API server asks for create on top:
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
+// +kubebuilder:rbac:groups="",resources=pods/exec,verbs=get;create
+//
+// Transitions are told in events:
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+//
+// One of several replicas leads, and says so in an event of the older kind:
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=httpsmeshprobe-system
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch,namespace=httpsmeshprobe-system

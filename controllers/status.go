@@ -1,0 +1,73 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
+)
+
+// writeStatus writes what the visit came to, where it differs from what is there.
+func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
+	if v.unchanged {
+		return nil
+	}
+	status := verdict.Status(v.Probe.Status, verdict.Judgement{
+		Generation: v.Probe.Generation, Standing: v.standing, Paths: v.paths, Policy: v.policy,
+	}, r.Now(), r.Settings.Heartbeat)
+	if equality.Semantic.DeepEqual(v.Probe.Status, status) {
+		return nil
+	}
+	desired, err := statusApplyConfiguration(v.Probe, status)
+	if err != nil {
+		return err
+	}
+	err = r.Client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(desired),
+		client.FieldOwner(fixture.ManagedBy), client.ForceOwnership)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	if err == nil {
+		r.reportTransition(ctx, v.Probe, status)
+	}
+	return nil
+}
+
+func statusApplyConfiguration(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
+	if err != nil {
+		return nil, fmt.Errorf("convert status: %w", err)
+	}
+	desired := &unstructured.Unstructured{Object: map[string]any{"status": content}}
+	desired.SetGroupVersionKind(api.GroupVersion.WithKind(api.Kind))
+	desired.SetNamespace(probe.Namespace)
+	desired.SetName(probe.Name)
+	desired.SetUID(probe.UID)
+	return desired, nil
+}
+
+// reportTransition says in an event and a log line what has become of Ready.
+func (r *Reconciler) reportTransition(ctx context.Context, probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) {
+	before := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReady)
+	after := meta.FindStatusCondition(status.Conditions, api.ConditionReady)
+	if after == nil || before != nil && before.Status == after.Status && before.Reason == after.Reason {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if after.Status == metav1.ConditionFalse || after.Reason == api.ReasonUndetermined {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(probe, nil, kind, after.Reason, "Judge", "%s", after.Message)
+	logf.FromContext(ctx).Info("ready changed", "status", after.Status, "reason", after.Reason, "detail", after.Message)
+}

@@ -1,0 +1,161 @@
+// Command manager is the HTTPSMeshProbe operator.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/controllers"
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+type options struct {
+	settings       controllers.Settings
+	healthAddress  string
+	leaderElection bool
+	development    bool
+}
+
+func main() {
+	opts := parseFlags()
+	log, err := newLogger(opts.development)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "manager: build the logger:", err)
+		os.Exit(1)
+	}
+	ctrl.SetLogger(log)
+	klog.SetLogger(log)
+	if err := run(ctrl.SetupSignalHandler(), opts, log); err != nil {
+		log.Error(err, "the operator ends")
+		os.Exit(1)
+	}
+}
+
+func parseFlags() options {
+	var o options
+	images := &o.settings.Images
+	flag.StringVar(&images.Server, "server-image", "nginx:1.29", "image of the probes' servers; must hold nginx")
+	flag.StringVar(&images.Sleep, "sleep-image", "curlimages/curl:8.16.0", "image of the clients; must hold sleep")
+	flag.StringVar(&images.Agent, "agent-image", "", "image that holds /probe; default: the image of the operator's own pod (POD_NAMESPACE, POD_NAME)")
+	flag.StringVar(&o.settings.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
+	flag.StringVar(&o.settings.RootNamespace, "istio-root-namespace", "istio-system", "Istio's root namespace, where policies for the whole mesh are")
+	flag.DurationVar(&o.settings.Heartbeat, "heartbeat", time.Minute, "how often a status is written while nothing changes")
+	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	flag.BoolVar(&o.leaderElection, "leader-elect", false, "let only one of several replicas work")
+	flag.BoolVar(&o.development, "development", false, "log for people instead of machines, and more")
+	flag.Parse()
+	return o
+}
+
+func newLogger(development bool) (logr.Logger, error) {
+	config := zap.NewProductionConfig()
+	if development {
+		config = zap.NewDevelopmentConfig()
+	}
+	config.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	logger, err := config.Build()
+	if err != nil {
+		return logr.Discard(), err
+	}
+	return zapr.NewLogger(logger), nil
+}
+
+func run(ctx context.Context, opts options, log logr.Logger) error {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, api.AddToScheme} {
+		utilruntime.Must(add(scheme))
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("no cluster to talk to: %w", err)
+	}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         controllers.CacheOptions(),
+		Metrics:                       metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:        opts.healthAddress,
+		LeaderElection:                opts.leaderElection,
+		LeaderElectionID:              "httpsmeshprobe.meshprobe.dev",
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the manager: %w", err)
+	}
+	if opts.settings.Images.Agent == "" {
+		if opts.settings.Images.Agent, err = ownImage(ctx, manager.GetAPIReader()); err != nil {
+			return err
+		}
+	}
+	if err := addController(manager, opts.settings, log); err != nil {
+		return err
+	}
+	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	if err := manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	log.Info("starting", "version", version, "agentImage", opts.settings.Images.Agent)
+	return manager.Start(ctx)
+}
+
+func addController(manager ctrl.Manager, settings controllers.Settings, log logr.Logger) error {
+	exec, err := runner.NewExec(manager.GetConfig(), fixture.AgentPath, "agent")
+	if err != nil {
+		return err
+	}
+	wakeups := make(controllers.Wakeups)
+	runs := runner.New(log.WithName("runner"), exec, settings.Heartbeat, wakeups.Wake)
+	if err := manager.Add(runs); err != nil {
+		return err
+	}
+	return (&controllers.Reconciler{
+		Client:   manager.GetClient(),
+		Live:     manager.GetAPIReader(),
+		Runner:   runs,
+		Recorder: manager.GetEventRecorder("httpsmeshprobe"),
+		Settings: settings,
+		Now:      time.Now,
+	}).SetupWithManager(manager, wakeups)
+}
+
+// ownImage reads the image of the pod that this program runs in: the agent is in it too, and always of the same version.
+func ownImage(ctx context.Context, reader client.Reader) (string, error) {
+	key := client.ObjectKey{Namespace: os.Getenv("POD_NAMESPACE"), Name: os.Getenv("POD_NAME")}
+	if key.Namespace == "" || key.Name == "" {
+		return "", fmt.Errorf("set --agent-image, or POD_NAMESPACE and POD_NAME to the operator's own pod")
+	}
+	var pod corev1.Pod
+	if err := reader.Get(ctx, key, &pod); err != nil {
+		return "", fmt.Errorf("read the operator's own pod for --agent-image: %w", err)
+	}
+	for _, container := range pod.Spec.Containers {
+		if container.Name == "manager" {
+			return container.Image, nil
+		}
+	}
+	return "", fmt.Errorf("pod %s has no container named manager: set --agent-image", key)
+}
