@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests on a lab of their own, and removes it afterwards, also when a test failed or was interrupted.
+# KEEP_LAB=1 leaves it up. Arguments go to the test program, for example -test.run TestSamples.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+name=${LAB_NAME:-e2e}
+[ -n "${KEEP_LAB:-}" ] || trap 'bin/lab down --name "$name"' EXIT
+trap 'exit 130' INT TERM
+
+bin/lab up --name "$name"
+hack/deploy.sh "$name"
+go test -trimpath -c -o bin/e2e.test ./test/e2e
+# In a subshell: the traps above speak of paths from here.
+(cd test/e2e && MESHPROBE_LAB=$name ../../bin/lab exec --name "$name" -- ../../bin/e2e.test -test.v -test.timeout 20m "$@")

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every test that this machine can run, says how long each part took, and names what it could not run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+report=()
+left_out=()
+
+part() { # part NAME COMMAND...
+  local name=$1 begun=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  "$@"
+  report+=("$(printf '%-34s %4d s' "$name" $((SECONDS - begun)))")
+}
+
+unit() { go test -trimpath ./...; }
+lab_module() { (cd hack/lab && go test -trimpath ./...); }
+# Brings a lab up, kills it, takes it down, and compares the machine before and after.
+lab_itself() { (cd hack/lab && HTTPSMESHPROBE_LAB_TEST=1 go test -trimpath -count=1 -timeout 15m -run 'TestLab$' .); }
+# Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
+lab_program() { make --no-print-directory bin/lab; }
+
+if [ "$(uname -s)" != Linux ]; then
+  left_out+=("API, controllers and end to end: they need Linux, for the lab's kube-apiserver and its namespaces")
+elif [ "$(id -u)" != 0 ]; then
+  left_out+=("API, controllers and end to end: they need root, to build the lab's root file system and enter its namespaces")
+else
+  part "lab: program" lab_program
+  part "lab: Kubernetes, Istio, Envoy" bin/lab build
+  KUBEBUILDER_ASSETS=$(bin/lab assets)
+  export KUBEBUILDER_ASSETS
+fi
+part "unit, API and controllers" unit
+part "lab: its own tests" lab_module
+if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
+  part "lab: a real one" lab_itself
+  part "end to end, on a lab" hack/e2e.sh
+fi
+
+printf '\n== what ran\n'
+printf '  %s\n' "${report[@]}"
+for what in "${left_out[@]}"; do printf '  NOT RUN: %s\n' "$what"; done

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/observation"
+	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+)
+
+const (
+	probeName       = "bench"
+	exporterAddress = "127.0.0.1:19115"
+	exporterConfig  = `modules:
+  https:
+    prober: http
+    timeout: 5s
+    http:
+      fail_if_not_ssl: true
+      preferred_ip_protocol: ip4
+      tls_config: {insecure_skip_verify: true}
+`
+)
+
+// bench is the lab with a server without sidecar and the client outsider: the shortest way there is, so that what is
+// compared is the asking.
+type bench struct {
+	cluster   client.WithWatch
+	config    *rest.Config
+	namespace string
+	from      runner.Vantage
+	// address is the server's virtual address and port; name is the same by its Service's name.
+	address, name string
+	image         string
+}
+
+func (b *bench) prepare(ctx context.Context) error {
+	namespace := &corev1.Namespace{}
+	namespace.GenerateName = "bench-"
+	if err := b.cluster.Create(ctx, namespace); err != nil {
+		return err
+	}
+	b.namespace = namespace.Name
+	if err := b.cluster.Create(ctx, newProbe(b.namespace, probeName, api.SidecarDisabled, api.MTLSUnset)); err != nil {
+		return err
+	}
+	if err := b.awaitReady(ctx, probeName); err != nil {
+		return err
+	}
+	var service corev1.Service
+	if err := b.cluster.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: fixture.ServerName(probeName)}, &service); err != nil {
+		return err
+	}
+	var pods corev1.PodList
+	if err := b.cluster.List(ctx, &pods, client.InNamespace(b.namespace), client.MatchingLabels(fixture.ClientLabels(fixture.OutsiderName))); err != nil {
+		return err
+	}
+	if len(pods.Items) != 1 {
+		return fmt.Errorf("%d pods of the client, want 1", len(pods.Items))
+	}
+	pod := pods.Items[0]
+	b.from = runner.Vantage{Namespace: b.namespace, Pod: pod.Name, UID: string(pod.UID), Container: fixture.ContainerSleep}
+	b.address = service.Spec.ClusterIP + ":443"
+	names := fixture.HostNames(probeName, b.namespace, "cluster.local")
+	b.name = names[len(names)-1] + ".:443"
+	b.image = pod.Spec.Containers[0].Image
+	return nil
+}
+
+func (b *bench) cleanUp() {
+	if b.namespace == "" {
+		return
+	}
+	namespace := &corev1.Namespace{}
+	namespace.Name = b.namespace
+	if err := b.cluster.Delete(context.Background(), namespace); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: delete the namespace:", err)
+	}
+}
+
+func newProbe(namespace, name string, sidecar api.Sidecar, mode api.MTLSMode) *api.HTTPSMeshProbe {
+	probe := &api.HTTPSMeshProbe{}
+	probe.Namespace, probe.Name = namespace, name
+	probe.Spec.Target.Sidecar, probe.Spec.MTLS.Mode = sidecar, mode
+	probe.Spec.Interval = metav1.Duration{Duration: time.Hour}
+	return probe
+}
+
+// way is one way of asking; it returns how long one probe took.
+type way struct {
+	name string
+	once func() (time.Duration, error)
+}
+
+// compareWays prints one probe's time by every way of asking. The quick ones take turns, so that whatever else the
+// machine does meets all of them alike.
+func (b *bench) compareWays(ctx context.Context, exporter string, rounds, applies int) error {
+	var stream *openStream
+	var inAgent time.Duration
+	slow := []way{
+		{"(a) exec curl", func() (time.Duration, error) {
+			return b.exec(ctx, "curl", "-sk", "-o", "/dev/null", "https://"+b.address+"/")
+		}},
+		{"(b) exec the agent", func() (time.Duration, error) { return b.exec(ctx, fixture.AgentPath, "once", b.address) }},
+	}
+	quick := []way{
+		{streamRow, func() (time.Duration, error) {
+			took, seen, err := stream.ask(b.address)
+			inAgent = seen.Finished
+			return took, err
+		}},
+		{"    of it inside the agent", func() (time.Duration, error) { return inAgent, nil }},
+		{"    by name instead of address", func() (time.Duration, error) {
+			took, _, err := stream.ask(b.name)
+			return took, err
+		}},
+	}
+	base := streamRow
+	if exporter == "" {
+		fmt.Println("no prometheus-blackbox-exporter is given, so there is nothing to hold (c) against")
+	} else {
+		beside, stop, err := b.startExporter(ctx, exporter)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		quick = append(quick, beside...)
+		base = exporterRow
+	}
+	pods, err := takeTurns(applies, []way{{"a pod for each check", func() (time.Duration, error) { return b.podCheck(ctx) }}})
+	if err != nil {
+		return err
+	}
+	execs, err := takeTurns(rounds, slow)
+	if err != nil {
+		return err
+	}
+	// Not before: an agent that hears nothing for a minute ends.
+	if stream, err = b.openStream(ctx); err != nil {
+		return err
+	}
+	defer stream.close()
+	streams, err := takeTurns(rounds, quick)
+	if err != nil {
+		return err
+	}
+	printTable("One probe of an nginx with an RSA-2048 certificate", slices.Concat(pods, execs, streams), base)
+	return nil
+}
+
+// exec runs a command in the client by an exec of its own.
+func (b *bench) exec(ctx context.Context, command ...string) (time.Duration, error) {
+	opener, err := runner.NewExec(b.config, command...)
+	if err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	err = opener.Open(ctx, b.from, bytes.NewReader(nil), io.Discard)
+	if errors.Is(err, runner.ErrAgentEnded) {
+		err = nil
+	}
+	return time.Since(begun), err
+}
+
+type openStream struct {
+	requests *io.PipeWriter
+	lines    *bufio.Scanner
+	ended    chan struct{}
+	id       uint64
+}
+
+func (b *bench) openStream(ctx context.Context) (*openStream, error) {
+	opener, err := runner.NewExec(b.config, fixture.AgentPath, "agent")
+	if err != nil {
+		return nil, err
+	}
+	stdin, requests := io.Pipe()
+	observations, stdout := io.Pipe()
+	s := &openStream{requests: requests, lines: bufio.NewScanner(observations), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		stdout.CloseWithError(opener.Open(ctx, b.from, stdin, stdout))
+	}()
+	_, _, err = s.ask(b.address)
+	return s, err
+}
+
+func (s *openStream) close() {
+	s.requests.Close()
+	<-s.ended
+}
+
+func (s *openStream) ask(address string) (time.Duration, observation.Observation, error) {
+	s.id++
+	var seen observation.Observation
+	begun := time.Now()
+	if err := json.NewEncoder(s.requests).Encode(observation.Request{ID: s.id, Address: address, Path: "/", Timeout: 5 * time.Second}); err != nil {
+		return 0, seen, err
+	}
+	if !s.lines.Scan() {
+		return 0, seen, fmt.Errorf("the stream ended: %w", s.lines.Err())
+	}
+	took := time.Since(begun)
+	if err := json.Unmarshal(s.lines.Bytes(), &seen); err != nil {
+		return 0, seen, err
+	}
+	if seen.Class != observation.Answered || seen.HTTPCode != http.StatusOK {
+		return 0, seen, fmt.Errorf("the probe saw %+v", seen)
+	}
+	return took, seen, nil
+}
+
+// podCheck is how others do it: a pod that sends one request and ends.
+func (b *bench) podCheck(ctx context.Context) (time.Duration, error) {
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.GenerateName = b.namespace, "check-"
+	pod.Labels = map[string]string{"sidecar.istio.io/inject": "false"}
+	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+	pod.Spec.Containers = []corev1.Container{{Name: "check", Image: b.image, Command: []string{"curl", "-sk", "-o", "/dev/null", "https://" + b.address + "/"}}}
+	begun := time.Now()
+	if err := b.cluster.Create(ctx, pod); err != nil {
+		return 0, err
+	}
+	err := poll(ctx, func() (bool, error) {
+		if err := b.cluster.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
+			return false, err
+		}
+		if pod.Status.Phase == corev1.PodFailed {
+			return false, fmt.Errorf("the pod's check failed: %s", pod.Status.Message)
+		}
+		return pod.Status.Phase == corev1.PodSucceeded, nil
+	})
+	return time.Since(begun), err
+}
+
+const (
+	streamRow   = "(c) the open stream"
+	exporterRow = "blackbox-exporter, in-process"
+)
+
+// startExporter starts prometheus-blackbox-exporter and returns two ways to see it probe the same server: what it says
+// it took, and what its caller waits. stop ends it.
+func (b *bench) startExporter(ctx context.Context, exporter string) (ways []way, stop func(), err error) {
+	folder, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, nil, err
+	}
+	config := filepath.Join(folder, "blackbox.yml")
+	if err := os.WriteFile(config, []byte(exporterConfig), 0o600); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	command := exec.CommandContext(ctx, exporter, "--config.file="+config, "--web.listen-address="+exporterAddress, "--log.level=error")
+	if err := command.Start(); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	stop = func() {
+		cancel()
+		_ = command.Wait() // killed by cancel, which is its way to end
+		os.RemoveAll(folder)
+	}
+	if err := poll(ctx, func() (bool, error) { _, _, err := b.scrape(ctx); return err == nil, nil }); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	var took time.Duration
+	return []way{
+		{exporterRow, func() (said time.Duration, err error) {
+			took, said, err = b.scrape(ctx)
+			return said, err
+		}},
+		{"    and with the HTTP request to it", func() (time.Duration, error) { return took, nil }},
+	}, stop, nil
+}
+
+func (b *bench) scrape(ctx context.Context) (took, said time.Duration, err error) {
+	query := url.Values{"module": {"https"}, "target": {"https://" + b.address + "/"}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+exporterAddress+"/probe?"+query.Encode(), nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	begun := time.Now()
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	took = time.Since(begun)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !strings.Contains(string(body), "\nprobe_success 1\n") {
+		return 0, 0, errors.New("the exporter's probe failed")
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, "probe_duration_seconds "); ok {
+			seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return took, time.Duration(seconds * float64(time.Second)), err
+		}
+	}
+	return 0, 0, errors.New("the exporter says no duration")
+}
