@@ -65,7 +65,9 @@ func installDebian(ctx context.Context, dir string, stage *progress.Stage, log *
 	install := exec.Command(mmdebstrap, mmdebstrapArguments(dir, list)...)
 	// Its mounts and all processes that it starts go away with it, however it ends.
 	install.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
-	install.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=0")
+	// mmdebstrap looks for its own mmtarfilter on the PATH.
+	path := filepath.Dir(mmdebstrap) + string(os.PathListSeparator) + os.Getenv("PATH")
+	install.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=0", "PATH="+path)
 	if err := runLogged(ctx, log, install); err != nil {
 		return err
 	}
