@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 )
@@ -144,6 +145,12 @@ func TestDistrolessProxy(t *testing.T) {
 	if err := lab.Create(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "the injector to follow the ProxyConfig", func() error {
+		if image := injectedImage(t, ns); !strings.HasSuffix(image, "-distroless") {
+			return fmt.Errorf("it still injects %s", image)
+		}
+		return nil
+	})
 	hmp := awaitCondition(t, probe(t, ns, "strict", api.SidecarEnabled, api.MTLSStrict), api.ConditionReady, metav1.ConditionTrue)
 	if got := observed(hmp); got != "200/refused/refused" {
 		t.Errorf("paths: %s", got)
@@ -154,6 +161,25 @@ func TestDistrolessProxy(t *testing.T) {
 			t.Errorf("istio-proxy has %s (%q, %v): the test proves nothing", program, out, err)
 		}
 	}
+}
+
+// injectedImage is the image of the sidecar that a pod made now would get; none is made.
+func injectedImage(t *testing.T, ns string) string {
+	t.Helper()
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.Name = ns, "dry-run"
+	pod.Labels = map[string]string{"sidecar.istio.io/inject": "true"}
+	pod.Spec.Containers = []corev1.Container{{Name: "app", Image: "app"}}
+	if err := lab.Create(t.Context(), pod, client.DryRunAll); err != nil {
+		t.Fatalf("dry run of a pod: %v", err)
+	}
+	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if container.Name == "istio-proxy" {
+			return container.Image
+		}
+	}
+	t.Fatal("the injector left a pod that asks for a sidecar without one")
+	return ""
 }
 
 // TestDeletedProbeLeavesNothing lists every object of a namespace before the first probe and after the last.
