@@ -1,27 +1,42 @@
-// Package meshpolicy computes the mutual TLS mode that Istio enforces before a workload, and names the object that
-// decides it. The rules are those of istio.io/istio, pilot/pkg/security/authn/policy_applier.go
-// (ComposePeerAuthentication) and pilot/pkg/model/authentication.go.
+// Package meshpolicy computes the mutual TLS that Istio's policies ask for: the mode that holds before a server's pod
+// and port, what a client's sidecar sends there, and the objects that decide both. It follows istio.io/istio as of
+// 1.31 with istiod's feature flags at their defaults; test/oracle compares it with Istio's own code.
 package meshpolicy
 
-import (
-	"cmp"
-	"fmt"
-	"slices"
-	"time"
+import api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 
-	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+// Mesh is what matters of Istio's mesh config.
+type Mesh struct {
+	// RootNamespace holds the policies of the whole mesh; "" means istio-system.
+	RootNamespace string
+	// AutoMTLS is enableAutoMtls, which is on unless it is turned off.
+	AutoMTLS bool
+	// DestinationRuleExportTo is defaultDestinationRuleExportTo; empty means that rules are public.
+	DestinationRuleExportTo []string
+	// ServiceExportTo is defaultServiceExportTo; empty means that services are public.
+	ServiceExportTo []string
+	// ClusterDomain is the suffix of the services' names; "" means cluster.local.
+	ClusterDomain string
+}
+
+// The defaults of istio.io/istio, pkg/config/constants and pkg/config/mesh.
+const (
+	defaultRootNamespace = "istio-system"
+	defaultClusterDomain = "cluster.local"
 )
 
-// PeerAuthentication is what matters of an Istio PeerAuthentication.
-type PeerAuthentication struct {
-	Namespace, Name string
-	Created         time.Time
-	// Selector holds the labels that select workloads; empty for a policy of the whole namespace or mesh.
-	Selector map[string]string
-	// Mode is UNSET where the object sets none.
-	Mode api.MTLSMode
-	// PortModes are the modes of single workload ports.
-	PortModes map[uint32]api.MTLSMode
+func (m Mesh) rootNamespace() string {
+	if m.RootNamespace == "" {
+		return defaultRootNamespace
+	}
+	return m.RootNamespace
+}
+
+func (m Mesh) clusterDomain() string {
+	if m.ClusterDomain == "" {
+		return defaultClusterDomain
+	}
+	return m.ClusterDomain
 }
 
 // Workload is one server pod and the port of its container.
@@ -31,19 +46,7 @@ type Workload struct {
 	Port      uint32
 }
 
-// Scope is the level at which a mode is decided.
-type Scope string
-
-// Scopes, from the narrowest to the widest.
-const (
-	ScopePort      Scope = "port"
-	ScopeWorkload  Scope = "workload"
-	ScopeNamespace Scope = "namespace"
-	ScopeMesh      Scope = "mesh"
-	ScopeDefault   Scope = "default"
-)
-
-// Effective is the mode that Istio enforces and why.
+// Effective is the mode that the policies compute and why.
 type Effective struct {
 	// Mode is DISABLE, PERMISSIVE or STRICT.
 	Mode  api.MTLSMode
@@ -54,68 +57,12 @@ type Effective struct {
 
 // String names the deciding object and what it sets, for messages.
 func (e Effective) String() string {
-	if e.Decider == nil {
-		return fmt.Sprintf("no PeerAuthentication sets a mode, so Istio's default holds: %s", e.Mode)
-	}
-	return fmt.Sprintf("PeerAuthentication %s/%s (%s level) sets %s", e.Decider.Namespace, e.Decider.Name, e.Scope, e.Mode)
+	return Server{Mode: e.Mode, Scope: e.Scope, Decider: e.Decider, Capture: Captured}.String()
 }
 
-// Compute returns the effective mode for a workload. Where several objects of one level apply, the oldest counts, and
-// among those of the same second the first by name; a selector in the root namespace is ignored for sidecars.
+// Compute returns the effective mode for a workload; ForServer tells more.
 func Compute(policies []PeerAuthentication, workload Workload, rootNamespace string) Effective {
-	effective := Effective{Mode: api.MTLSPermissive, Scope: ScopeDefault}
-	levels := byLevel(policies, workload, rootNamespace)
-	for _, scope := range []Scope{ScopeMesh, ScopeNamespace, ScopeWorkload} {
-		if policy := levels[scope]; policy != nil && isSet(policy.Mode) {
-			effective = Effective{Mode: policy.Mode, Scope: scope, Decider: policy}
-		}
-	}
-	if policy := levels[ScopeWorkload]; policy != nil && isSet(policy.PortModes[workload.Port]) {
-		effective = Effective{Mode: policy.PortModes[workload.Port], Scope: ScopePort, Decider: policy}
-	}
-	return effective
+	levels := levelsFor(policies, workload.Namespace, workload.Labels, rootNamespace)
+	mode, scope, decider := levels.decide(workload.Port)
+	return Effective{Mode: mode, Scope: scope, Decider: decider}
 }
-
-func byLevel(policies []PeerAuthentication, workload Workload, rootNamespace string) map[Scope]*PeerAuthentication {
-	levels := map[Scope]*PeerAuthentication{}
-	for _, policy := range oldestFirst(policies) {
-		scope, applies := scopeFor(policy, workload, rootNamespace)
-		if applies && levels[scope] == nil {
-			levels[scope] = &policy
-		}
-	}
-	return levels
-}
-
-func scopeFor(policy PeerAuthentication, workload Workload, rootNamespace string) (Scope, bool) {
-	inRoot := policy.Namespace == rootNamespace
-	switch {
-	case len(policy.Selector) == 0 && inRoot:
-		return ScopeMesh, true
-	case policy.Namespace != workload.Namespace:
-		return "", false
-	case len(policy.Selector) == 0:
-		return ScopeNamespace, true
-	default:
-		return ScopeWorkload, !inRoot && selects(policy.Selector, workload.Labels)
-	}
-}
-
-func selects(selector, labels map[string]string) bool {
-	for key, want := range selector {
-		if have, ok := labels[key]; !ok || have != want {
-			return false
-		}
-	}
-	return true
-}
-
-func oldestFirst(policies []PeerAuthentication) []PeerAuthentication {
-	sorted := slices.Clone(policies)
-	slices.SortFunc(sorted, func(a, b PeerAuthentication) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Namespace, b.Namespace))
-	})
-	return sorted
-}
-
-func isSet(mode api.MTLSMode) bool { return mode != "" && mode != api.MTLSUnset }

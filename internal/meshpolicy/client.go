@@ -1,0 +1,137 @@
+package meshpolicy
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Client is the pod that connects, as far as policy is concerned.
+type Client struct {
+	Namespace string
+	Labels    map[string]string
+	// Sidecar says whether the connection leaves through a sidecar.
+	Sidecar bool
+}
+
+// Sends is what the client's side puts on the wire; "" where that is not judged.
+type Sends string
+
+// What a client's sidecar can do with the bytes that it is given.
+const (
+	// Plaintext passes the bytes on as they are.
+	Plaintext Sends = "Plaintext"
+	// MutualTLS wraps them, with the mesh's certificate.
+	MutualTLS Sends = "MutualTLS"
+	// SimpleTLS wraps them, without a client certificate.
+	SimpleTLS Sends = "SimpleTLS"
+	// OtherTLS wraps them, with a client certificate that is not the mesh's.
+	OtherTLS Sends = "OtherTLS"
+)
+
+// ClientPolicy is what a client's sidecar sends to one endpoint of a service, and why.
+type ClientPolicy struct {
+	Sends Sends
+	// Rule is the rule that decides the TLS settings; nil where none does.
+	Rule *DestinationRule
+	// Overridden are the other rules for the host that the client sees and that set TLS for the port, in the order of
+	// precedence.
+	Overridden []DestinationRule
+	// Auto says that auto mTLS decided.
+	Auto bool
+	// Policy is the object that made auto mTLS send plaintext; nil where none did.
+	Policy *PeerAuthentication
+	// Why explains Sends, in half a sentence that names the objects.
+	Why string
+}
+
+// ForClient returns what the client's sidecar sends to one endpoint of a service. It reckons with Services,
+// DestinationRules and PeerAuthentications; a client whose Sidecar resource leaves the service out, or whose
+// VirtualService leads it elsewhere, is not foreseen.
+func ForClient(mesh Mesh, rules []DestinationRule, policies []PeerAuthentication, client Client, service Service, server Pod) ClientPolicy {
+	switch {
+	case !client.Sidecar:
+		return ClientPolicy{Sends: Plaintext, Why: "the client has no sidecar"}
+	case server.capture(service.TargetPort) == Ambient:
+		return ClientPolicy{Why: fmt.Sprintf("%s is in the ambient mesh, which is not judged", server)}
+	case !service.visible(mesh, client.Namespace):
+		return ClientPolicy{Sends: Plaintext, Why: fmt.Sprintf("%s is not exported to namespace %s, so the client's sidecar does not know it",
+			service, client.Namespace)}
+	}
+	pools := poolsFor(mesh, rules, client, service)
+	chosen := choose(mesh, pools, client)
+	path := connection{mesh: mesh, policies: policies, service: service, server: server}
+	if chosen != nil && chosen.policy != nil {
+		path.rule = *chosen.policy
+	}
+	var policy ClientPolicy
+	if tls := path.rule.settingsFor(service.Port).tls; tls != nil {
+		policy = explicit(path.rule, *tls, chosen.selector != nil)
+	} else {
+		policy = path.auto()
+	}
+	policy.Overridden = overridden(pools, client, service.Port, policy.Rule)
+	if policy.Rule == nil && len(policy.Overridden) > 0 {
+		policy.Why = hiding(chosen, pools, policy.Overridden[0]) + "; " + policy.Why
+	}
+	return policy
+}
+
+// ConcernsHost says whether a rule can influence what the client sends to the service: whether it is among those from
+// which Istio chooses. Such a rule may do so even though the client does not see it, by hiding another.
+func ConcernsHost(mesh Mesh, rule DestinationRule, client Client, service Service) bool {
+	return slices.ContainsFunc(poolsFor(mesh, []DestinationRule{rule}, client, service), func(p pool) bool { return len(p.rules) > 0 })
+}
+
+// explicit follows pilot/pkg/networking/core/cluster_tls.go (buildUpstreamTLSSettings, buildUpstreamClusterTLSContext)
+// for a rule that sets TLS. It holds for every endpoint, whatever that is ready for.
+func explicit(rule DestinationRule, tls ClientTLS, selecting bool) ClientPolicy {
+	mode := tls.mode()
+	policy := ClientPolicy{Rule: &rule, Why: fmt.Sprintf("%s sets %s", rule, mode)}
+	own := mode == ClientTLSSimple || mode == ClientTLSMutual
+	switch {
+	case mode == ClientTLSDisable:
+		policy.Sends = Plaintext
+	case mode == ClientTLSIstioMutual:
+		policy.Sends = MutualTLS
+	case own && tls.privileged() && !selecting:
+		policy.Sends = Plaintext
+		policy.Why += " with a credentialName, which sidecars ignore together with the mode unless the rule has a workloadSelector"
+	case mode == ClientTLSSimple:
+		policy.Sends = SimpleTLS
+	case mode == ClientTLSMutual && tls.CredentialName == "" && (tls.ClientCertificate == "" || tls.PrivateKey == ""):
+		policy.Sends = Plaintext
+		policy.Why += " without a client certificate and its key, so that Istio applies no TLS at all"
+	case mode == ClientTLSMutual:
+		policy.Sends = OtherTLS
+	default:
+		policy.Why += ", a mode that is not known here"
+	}
+	return policy
+}
+
+// overridden returns the rules other than the deciding one that set TLS for a port and that the client sees.
+func overridden(pools []pool, client Client, port uint32, decider *DestinationRule) []DestinationRule {
+	var lost []DestinationRule
+	for _, pool := range pools {
+		for _, rule := range pool.rules {
+			inForce := decider != nil && rule.is(*decider)
+			if rule.settingsFor(port).tls != nil && pool.sees(client, rule) && !inForce && !slices.ContainsFunc(lost, rule.is) {
+				lost = append(lost, rule)
+			}
+		}
+	}
+	return lost
+}
+
+// hiding says what keeps a rule that sets TLS out, where the deciding one sets none.
+func hiding(chosen *consolidated, pools []pool, hidden DestinationRule) string {
+	switch {
+	case chosen != nil && chosen.policy != nil:
+		return fmt.Sprintf("%s is in force instead of %s and sets no TLS for the port", chosen.policy, hidden)
+	case chosen != nil:
+		return fmt.Sprintf("%s is in force instead of %s and sets no TLS", chosen.first, hidden)
+	default:
+		first := slices.IndexFunc(pools, func(p pool) bool { return len(p.rules) > 0 })
+		return fmt.Sprintf("%s, which is not for this client, hides %s", pools[first].rules[0], hidden)
+	}
+}

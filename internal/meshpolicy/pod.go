@@ -1,0 +1,101 @@
+package meshpolicy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Pod is a server's pod as far as policy is concerned.
+type Pod struct {
+	Namespace, Name     string
+	Labels, Annotations map[string]string
+	// Sidecar says whether the pod has the istio-proxy container, among its containers or as a native sidecar.
+	Sidecar     bool
+	HostNetwork bool
+}
+
+// String names the pod, for messages. An address behind a Service may have none.
+func (p Pod) String() string {
+	if p.Name == "" {
+		return "an endpoint without pod"
+	}
+	return fmt.Sprintf("pod %s/%s", p.Namespace, p.Name)
+}
+
+// Capture is how connections to a port of a pod meet the sidecar.
+type Capture string
+
+// The ways of meeting the sidecar, or not.
+const (
+	// Captured connections end at the sidecar, which enforces the mode.
+	Captured Capture = "Captured"
+	// NoSidecar stands before the pod.
+	NoSidecar Capture = "NoSidecar"
+	// PortExcluded connections go past the sidecar, because the pod's annotations leave the port out.
+	PortExcluded Capture = "PortExcluded"
+	// HostNetwork pods are never injected.
+	HostNetwork Capture = "HostNetwork"
+	// Ambient pods have ztunnel in the place of a sidecar; they are not judged.
+	Ambient Capture = "Ambient"
+)
+
+const (
+	annotationInterceptionMode    = "sidecar.istio.io/interceptionMode"
+	annotationIncludeInboundPorts = "traffic.sidecar.istio.io/includeInboundPorts"
+	annotationExcludeInboundPorts = "traffic.sidecar.istio.io/excludeInboundPorts"
+	annotationRedirection         = "ambient.istio.io/redirection"
+
+	// labelTLSMode is put on a pod by the injector; istiod takes it for the endpoint's readiness for mutual TLS.
+	labelTLSMode    = "security.istio.io/tlsMode"
+	tlsModeIstio    = "istio"
+	tlsModeDisabled = "disabled"
+)
+
+func (p Pod) capture(port uint32) Capture {
+	switch {
+	case p.HostNetwork:
+		return HostNetwork
+	case !p.Sidecar && p.ambient():
+		return Ambient
+	case !p.Sidecar:
+		return NoSidecar
+	case !p.redirected(port):
+		return PortExcluded
+	default:
+		return Captured
+	}
+}
+
+func (p Pod) ambient() bool { return p.Annotations[annotationRedirection] == "enabled" }
+
+// redirected follows tools/istio-iptables/pkg/capture/run.go (handleInboundPortsInclude): exclusions count only where
+// all ports are included; a list of included ports makes them void, and an empty one captures nothing.
+func (p Pod) redirected(port uint32) bool {
+	if p.Annotations[annotationInterceptionMode] == "NONE" {
+		return false
+	}
+	included, ok := p.Annotations[annotationIncludeInboundPorts]
+	if ok && included != "*" {
+		return lists(included, port)
+	}
+	return !lists(p.Annotations[annotationExcludeInboundPorts], port)
+}
+
+func lists(ports string, port uint32) bool {
+	for _, listed := range strings.Split(ports, ",") {
+		if strings.TrimSpace(listed) == strconv.FormatUint(uint64(port), 10) {
+			return true
+		}
+	}
+	return false
+}
+
+// tlsMode follows pilot/pkg/model/service.go (GetTLSModeFromEndpointLabels). It is the label that tells, not the
+// sidecar.
+func (p Pod) tlsMode() string {
+	if mode, ok := p.Labels[labelTLSMode]; ok {
+		return mode
+	}
+	return tlsModeDisabled
+}
