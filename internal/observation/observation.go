@@ -16,6 +16,20 @@ type Request struct {
 	Path string `json:"path,omitempty"`
 	// Timeout bounds the whole probe.
 	Timeout time.Duration `json:"timeoutNs,omitempty"`
+	// Chain asks for the certificate chain of any peer, not only of one with a SPIFFE ID.
+	Chain bool `json:"chain,omitempty"`
+	// Count asks what the client's Envoy counted during this probe.
+	Count *Count `json:"count,omitempty"`
+}
+
+// Count asks the agent to hold the counters of its pod's Envoy before the probe against those after it.
+type Count struct {
+	// Admin is host:port of Envoy's admin interface, such as 127.0.0.1:15000.
+	Admin string `json:"admin"`
+	// Host is the Service's host as Istio names it in its clusters, such as nginx.shop.svc.cluster.local.
+	Host string `json:"host"`
+	// Port is the Service's port.
+	Port uint32 `json:"port"`
 }
 
 // Class is how a probe ended, told by the evidence and never by an exit code.
@@ -79,9 +93,27 @@ type Certificate struct {
 	URIs []string `json:"uris,omitempty"`
 	// NotAfter is when the certificate ends.
 	NotAfter time.Time `json:"notAfter"`
-	// Chain is the leaf and what the peer sent to link it to a root, in DER; only of a peer with a SPIFFE ID. At most 4
-	// certificates.
+	// Chain is the leaf and what the peer sent to link it to a root, in DER: of a peer with a SPIFFE ID, and of any peer
+	// where the request asks for it. At most 4 certificates. It is empty where they are too long to report, and so is the
+	// answer of an agent that is too old to be asked: no chain is no evidence of a wrong one.
 	Chain [][]byte `json:"chain,omitempty"`
+}
+
+// Counted is by how much Envoy's counters grew during one probe.
+type Counted struct {
+	// Connections are those that Envoy began to the Service, over all its subsets (upstream_cx_total). One means this
+	// probe's, unless something else in the pod used the Service meanwhile.
+	Connections uint64 `json:"connections"`
+	// Handshakes are the TLS handshakes that Envoy itself finished on such connections (ssl.handshake).
+	Handshakes uint64 `json:"handshakes"`
+	// Passthrough are the connections that Envoy passed on to where they were addressed, to whatever destination, because
+	// it knows no Service there (upstream_cx_total of PassthroughCluster).
+	Passthrough uint64 `json:"passthrough"`
+	// PassthroughShared says that other probes of the same agent were under way meanwhile, so that those in Passthrough
+	// may be theirs.
+	PassthroughShared bool `json:"passthroughShared,omitempty"`
+	// Error is why nothing was counted; then the numbers are 0 and mean nothing.
+	Error string `json:"error,omitempty"`
 }
 
 // Observation is what one probe saw. The zero value of a field means that the probe did not get so far.
@@ -108,6 +140,9 @@ type Observation struct {
 	Alert string `json:"alert,omitempty"`
 	// HTTPCode is the status code of the response.
 	HTTPCode int `json:"httpCode,omitempty"`
+	// Counted is what the client's Envoy counted; nil where the request does not ask for it, and from an agent that is
+	// too old to be asked.
+	Counted *Counted `json:"counted,omitempty"`
 	// Error is the error as Go words it, at most 256 bytes; for people, never for decisions.
 	Error string `json:"error,omitempty"`
 }

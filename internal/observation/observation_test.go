@@ -30,16 +30,25 @@ var full = Observation{
 		Chain: [][]byte{{0x30, 0x00}},
 	},
 	CertificateRequested: true, Alert: "certificate_required", HTTPCode: 200, Error: "remote error: tls: certificate required",
+	Counted: &Counted{Connections: 4, Handshakes: 3, Passthrough: 2, PassthroughShared: true, Error: "not counted"},
+}
+
+// fullRequest has a value in every field too.
+var fullRequest = Request{
+	ID: 7, Address: "nginx.a.svc:443", ServerName: "nginx.a.svc", Path: "/", Timeout: 5 * time.Second,
+	Chain: true, Count: &Count{Admin: "127.0.0.1:15000", Host: "nginx.a.svc.cluster.local", Port: 443},
 }
 
 // Operator and agent may be of different releases: what is on the wire changes on purpose or not at all.
 func TestWireFormat(t *testing.T) {
 	for name, message := range map[string]any{
+		"full-request":      &fullRequest,
 		"request":           &Request{ID: 7, Address: "nginx.a.svc:443", ServerName: "nginx.a.svc", Path: "/", Timeout: 5 * time.Second},
 		"ping":              &Request{},
 		"observation":       &full,
 		"pong":              &Observation{},
 		"without-evidence":  &Observation{ID: 8, Class: ConnectionRefused, Started: noon, Remote: "10.0.0.1:443", Error: "refused"},
+		"counted-nothing":   &Observation{ID: 10, Class: Answered, HTTPCode: 200, Counted: &Counted{}},
 		"without-uri-names": &Observation{ID: 9, Class: Answered, Leaf: &Certificate{SHA256: "00ff", NotAfter: noon}, HTTPCode: 503},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -71,8 +80,9 @@ func TestWireFormat(t *testing.T) {
 	}
 }
 
-func TestTheFullObservationIsFull(t *testing.T) {
-	for _, value := range []reflect.Value{reflect.ValueOf(full), reflect.ValueOf(*full.Leaf)} {
+func TestTheFullMessagesAreFull(t *testing.T) {
+	for _, message := range []any{full, *full.Leaf, *full.Counted, fullRequest, *fullRequest.Count} {
+		value := reflect.ValueOf(message)
 		for i := range value.NumField() {
 			if value.Field(i).IsZero() {
 				t.Errorf("%s.%s is not in the golden file: give it a value", value.Type(), value.Type().Field(i).Name)
