@@ -33,10 +33,16 @@ const (
 	maxErrorBytes  = 256
 	maxURIs        = 4
 	maxChain       = 4
+
+	// An observation must fit into the line that the operator reads (maxObservationBytes in internal/runner), or it costs
+	// every probe of the container its stream. The chain is a third longer in base64, and a URI up to six times in JSON.
+	maxChainBytes = 24 << 10
+	maxURIBytes   = 4 << 10
 )
 
-// Probe carries out one request on a connection of its own. It always returns within request.Timeout or when ctx ends,
-// whichever is first, and never fails: whatever happens is the observation.
+// Probe carries out one request on a connection of its own. It counts nothing: that takes the agent, which knows what
+// else is under way (Serve). It always returns within request.Timeout or when ctx ends, whichever is first, and never
+// fails: whatever happens is the observation.
 func Probe(ctx context.Context, request observation.Request) observation.Observation {
 	p := &probe{request: request, seen: observation.Observation{ID: request.ID, Started: time.Now()}}
 	if request.Timeout <= 0 {
@@ -158,7 +164,7 @@ func (p *probe) tlsConfig() *tls.Config {
 		NextProtos:         []string{"http/1.1"},
 		// It is called as soon as the certificate has come, so the leaf is seen even where the handshake fails later.
 		VerifyConnection: func(state tls.ConnectionState) error {
-			p.seen.Leaf = leafEvidence(state.PeerCertificates)
+			p.seen.Leaf = leafEvidence(state.PeerCertificates, p.request.Chain)
 			return nil
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -220,7 +226,7 @@ func (p *probe) exchange(ctx context.Context, conn *tls.Conn, request *http.Requ
 		p.endFailed(err, failed)
 		return
 	}
-	response.Body.Close()
+	// The body is not closed: that would read it to its end, which may never come. The connection is closed anyway.
 	p.seen.HTTPCode = response.StatusCode
 	p.end(observation.Answered, nil)
 }
@@ -300,21 +306,37 @@ func isTimeout(err error) bool {
 		errors.Is(err, context.Canceled) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
-// leafEvidence takes down who the peer is, and for a workload of the mesh also what links it to the mesh's root.
-func leafEvidence(chain []*x509.Certificate) *observation.Certificate {
+// leafEvidence takes down who the peer is, and for a workload of the mesh, or for anybody where it is asked for, also
+// what links the peer to a root.
+func leafEvidence(chain []*x509.Certificate, anybody bool) *observation.Certificate {
 	leaf := chain[0]
 	sum := sha256.Sum256(leaf.Raw)
 	evidence := &observation.Certificate{SHA256: hex.EncodeToString(sum[:]), NotAfter: leaf.NotAfter}
+	length := 0
 	for _, uri := range leaf.URIs[:min(len(leaf.URIs), maxURIs)] {
-		evidence.URIs = append(evidence.URIs, uri.String())
+		text := uri.String()
+		if length += len(text); length > maxURIBytes {
+			break
+		}
+		evidence.URIs = append(evidence.URIs, text)
 	}
-	if evidence.SPIFFE() == "" {
-		return evidence
-	}
-	for _, certificate := range chain[:min(len(chain), maxChain)] {
-		evidence.Chain = append(evidence.Chain, certificate.Raw)
+	if anybody || evidence.SPIFFE() != "" {
+		evidence.Chain = chainEvidence(chain[:min(len(chain), maxChain)])
 	}
 	return evidence
+}
+
+// chainEvidence is nothing where the whole is too long: a chain without its end would look like one that leads nowhere.
+func chainEvidence(chain []*x509.Certificate) [][]byte {
+	var encoded [][]byte
+	length := 0
+	for _, certificate := range chain {
+		if length += len(certificate.Raw); length > maxChainBytes {
+			return nil
+		}
+		encoded = append(encoded, certificate.Raw)
+	}
+	return encoded
 }
 
 func shorten(text string) string {
