@@ -3,9 +3,13 @@ package prober
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -153,17 +157,23 @@ func TestEveryKeyExchangeIsOffered(t *testing.T) {
 	}
 }
 
-func TestTheChainOfAWorkloadIsEvidence(t *testing.T) {
+func TestChains(t *testing.T) {
+	const unasked, asked = false, true
 	issuer := newIdentity(t)
 	for name, c := range map[string]struct {
 		leaf    identity
 		issuers int
+		ask     bool
 		chain   int
 	}{
-		"workload":                         {newIdentity(t, workload), 1, 2},
-		"workload with too many to keep":   {newIdentity(t, workload), 9, maxChain},
-		"server outside the mesh":          {newIdentity(t), 1, 0},
-		"server outside the mesh, URI SAN": {newIdentity(t, "https://nginx.example"), 1, 0},
+		"workload":                         {newIdentity(t, workload), 1, unasked, 2},
+		"workload, asked for":              {newIdentity(t, workload), 1, asked, 2},
+		"workload with too many to keep":   {newIdentity(t, workload), 9, unasked, maxChain},
+		"server outside the mesh":          {newIdentity(t), 1, unasked, 0},
+		"server outside the mesh, URI SAN": {newIdentity(t, "https://nginx.example"), 1, unasked, 0},
+		"outside, asked for":               {newIdentity(t), 1, asked, 2},
+		"outside, alone, asked for":        {newIdentity(t), 0, asked, 1},
+		"outside, asked for, too many":     {newIdentity(t), 9, asked, maxChain},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := c.leaf.config(tls.VersionTLS13, tls.NoClientCert)
@@ -174,10 +184,51 @@ func TestTheChainOfAWorkloadIsEvidence(t *testing.T) {
 			if c.chain > 0 {
 				want.Chain = sent[:c.chain]
 			}
-			seen := probed(t, startTLSPeer(t, config, answer("HTTP/1.1 200 OK\r\n\r\n")))
+			request := requestTo(startTLSPeer(t, config, answer("HTTP/1.1 200 OK\r\n\r\n")))
+			request.Chain = c.ask
+			seen := probedWithin(t, request, slack)
 			if !reflect.DeepEqual(seen.Leaf, &want) {
 				t.Errorf("leaf %+v, want %+v", seen.Leaf, want)
 			}
 		})
+	}
+}
+
+// A line longer than the operator reads would end the stream, and every probe of the container with it.
+func TestNoCertificateMakesAnObservationTooLong(t *testing.T) {
+	const maxObservationBytes = 64 << 10 // in internal/runner
+	leaf := func(uri string, length int) *x509.Certificate {
+		parsed, err := url.Parse(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &x509.Certificate{Raw: make([]byte, length), URIs: slices.Repeat([]*url.URL{parsed}, maxURIs)}
+	}
+	// Of all that may be in a URI, "&" takes the most bytes in JSON.
+	short, half, long := "https://&", "https://"+strings.Repeat("&", maxURIBytes/2-8), "https://"+strings.Repeat("&", maxURIBytes)
+	for name, c := range map[string]struct {
+		leaf        *x509.Certificate
+		uris, chain int
+	}{
+		"short":                         {leaf(short, 1000), maxURIs, maxChain},
+		"URIs as long as allowed":       {leaf(half, 1000), 2, maxChain},
+		"a URI too long":                {leaf(long, 1000), 0, maxChain},
+		"a chain as long as allowed":    {leaf(half, maxChainBytes/maxChain), 2, maxChain},
+		"a chain that is a bit longer":  {leaf(half, maxChainBytes/maxChain+1), 2, 0},
+		"a certificate that is as long": {leaf(half, maxChainBytes+1), 2, 0},
+	} {
+		evidence := leafEvidence(slices.Repeat([]*x509.Certificate{c.leaf}, maxChain), true)
+		if len(evidence.URIs) != c.uris || len(evidence.Chain) != c.chain {
+			t.Errorf("%s: %d URIs and %d certificates, want %d and %d", name, len(evidence.URIs), len(evidence.Chain), c.uris, c.chain)
+		}
+		everything := strings.Repeat("&", maxErrorBytes)
+		line, err := json.Marshal(observation.Observation{
+			ID: math.MaxUint64, Class: observation.ClosedAfterCertificateRequest, Started: time.Now(), Connected: ample, Handshaken: ample, Finished: ample,
+			Remote: everything, TLSVersion: everything, CipherSuite: everything, Leaf: evidence, Alert: everything, Error: everything,
+			Counted: &observation.Counted{Connections: math.MaxUint64, Handshakes: math.MaxUint64, Passthrough: math.MaxUint64, Error: everything},
+		})
+		if err != nil || len(line) >= maxObservationBytes {
+			t.Errorf("%s: %d bytes, %v; want less than %d", name, len(line), err, maxObservationBytes)
+		}
 	}
 }

@@ -37,7 +37,7 @@ const (
 	// An observation must fit into the line that the operator reads (maxObservationBytes in internal/runner), or it costs
 	// every probe of the container its stream. The chain is a third longer in base64, and a URI up to six times in JSON.
 	maxChainBytes = 24 << 10
-	maxURIBytes   = 4 << 10
+	maxURIBytes   = 2 << 10 // as long as a SPIFFE ID may be
 )
 
 // Probe carries out one request on a connection of its own. It counts nothing: that takes the agent, which knows what

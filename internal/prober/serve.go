@@ -26,9 +26,16 @@ var ErrSilence = errors.New("nothing heard from the operator")
 // connection that died without a word must not leave an agent behind), and otherwise the error that ended it. Probes
 // still under way are then given up.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Duration) error {
+	return serve(ctx, in, out, silence, newTurns(turnWait, readTime))
+}
+
+func serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Duration, turns *turns) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &server{out: json.NewEncoder(out), slots: make(chan struct{}, maxConcurrent), done: make(chan error, 1)}
+	s := &server{
+		out: json.NewEncoder(out), turns: turns,
+		slots: make(chan struct{}, maxConcurrent), done: make(chan error, 1),
+	}
 	heard := make(chan struct{}, 1)
 	go s.read(ctx, in, heard)
 
@@ -51,6 +58,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Durati
 type server struct {
 	mu    sync.Mutex
 	out   *json.Encoder
+	turns *turns
 	slots chan struct{}
 	done  chan error
 }
@@ -92,7 +100,7 @@ func (s *server) take(ctx context.Context, line []byte) {
 	}
 	go func() {
 		defer func() { <-s.slots }()
-		seen := Probe(ctx, request)
+		seen := s.turns.probe(ctx, request)
 		// A probe that was given up looks like one that timed out, and is evidence of nothing.
 		if ctx.Err() == nil {
 			s.write(seen)

@@ -34,10 +34,15 @@ func startAgent(t *testing.T, silence time.Duration) *agent {
 
 func startAgentWith(ctx context.Context, t *testing.T, silence time.Duration) *agent {
 	t.Helper()
+	return startServe(t, func(in io.Reader, out io.Writer) error { return Serve(ctx, in, out, silence) })
+}
+
+func startServe(t *testing.T, serve func(in io.Reader, out io.Writer) error) *agent {
+	t.Helper()
 	requests, stdin := io.Pipe()
 	stdout, observations := io.Pipe()
 	a := &agent{t: t, stdin: stdin, stdout: bufio.NewReader(stdout), ended: make(chan error, 1)}
-	go func() { a.ended <- Serve(ctx, requests, observations, silence) }()
+	go func() { a.ended <- serve(requests, observations) }()
 	t.Cleanup(func() {
 		stdin.Close()
 		stdout.Close()
