@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -61,7 +62,8 @@ func parseFlags() options {
 	flag.StringVar(&images.Sleep, "sleep-image", "curlimages/curl:8.16.0", "image of the clients; must hold sleep")
 	flag.StringVar(&images.Agent, "agent-image", "", "image that holds /probe; default: the image of the operator's own pod (POD_NAMESPACE, POD_NAME)")
 	flag.StringVar(&o.settings.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
-	flag.StringVar(&o.settings.RootNamespace, "istio-root-namespace", "istio-system", "Istio's root namespace, where policies for the whole mesh are")
+	flag.StringVar(&o.settings.IstioNamespace, "istio-namespace", "istio-system", "where istiod and its mesh config are; policies for the whole mesh are there too, unless the mesh config names another root namespace")
+	flag.BoolVar(&o.settings.AllowCrossNamespace, "allow-cross-namespace", false, "let probes name Services of other namespaces than their own")
 	flag.DurationVar(&o.settings.Heartbeat, "heartbeat", time.Minute, "how often a status is written while nothing changes")
 	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	flag.BoolVar(&o.leaderElection, "leader-elect", false, "let only one of several replicas work")
@@ -85,7 +87,7 @@ func newLogger(development bool) (logr.Logger, error) {
 
 func run(ctx context.Context, opts options, log logr.Logger) error {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, api.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme} {
 		utilruntime.Must(add(scheme))
 	}
 	config, err := ctrl.GetConfig()
@@ -94,7 +96,7 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         controllers.CacheOptions(),
+		Cache:                         controllers.CacheOptions(opts.settings.IstioNamespace),
 		Metrics:                       metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:        opts.healthAddress,
 		LeaderElection:                opts.leaderElection,

@@ -1,11 +1,13 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,7 +16,6 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
-	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
 	"github.com/meshprobe/httpsmeshprobe/internal/runner"
@@ -23,48 +24,52 @@ import (
 
 // schedule is what a visit has asked the runner to do, and what the answer is to be held against.
 type schedule struct {
-	epoch        string
-	expectations map[api.PathName]expectation.Expectation
-	server       verdict.Server
+	epoch  string
+	server verdict.Server
 }
 
-// scheduleRuns works out what every path should see and gives the runner its plan.
+// scheduleRuns gives the runner its plan.
 func (r *Reconciler) scheduleRuns(_ context.Context, v *visit) (verdict.Standing, error) {
+	v.schedule.server = r.expectedServer(v)
 	spec := v.Probe.Spec
-	effective := meshpolicy.Compute(v.PeerAuthentications, meshpolicy.Workload{
-		Namespace: v.Probe.Namespace, Labels: serverLabels(v), Port: fixture.ServerContainerPort,
-	}, r.Settings.RootNamespace)
-	v.policy = verdict.PolicyInEffect(spec.Target.Sidecar, spec.MTLS.Mode, effective)
-	expected := spec.MTLS.Mode
-	if expected == api.MTLSUnset {
-		expected = effective.Mode
-	}
-	v.schedule = schedule{
-		expectations: expectation.For(spec.Target.Sidecar, expected),
-		server: verdict.Server{
-			Fingerprints: []string{v.server.certificate.SHA256},
-			Namespace:    v.Probe.Namespace, ServiceAccount: fixture.ServerName(v.Probe.Name),
-			Roots: rootPool(v.MeshRoots),
-		},
-	}
-	if v.server.previous != "" {
-		v.schedule.server.Fingerprints = append(v.schedule.server.Fingerprints, v.server.previous)
-	}
-	v.schedule.epoch = fmt.Sprint(spec.Target.Sidecar, expected, spec.Revision, v.schedule.server.Fingerprints)
-	r.Runner.Set(keyOf(v), r.plan(v, effective, expected))
+	v.schedule.epoch = fmt.Sprint(spec.Target.Sidecar, expectationsInWords(v), spec.Revision, v.schedule.server.Fingerprints,
+		spec.Target.Path, spec.Target.ServerName, v.Target, v.Target.WantedPort.String(), v.server.caText)
+	r.Runner.Set(keyOf(v), r.plan(v))
 	return proceed, nil
 }
 
-// serverLabels are the labels by which policies select the server's pods: all that these carry, not ours alone.
-func serverLabels(v *visit) map[string]string {
-	ours := fixture.ServerLabels(v.Probe.Name)
-	if pods := podhealth.Living(v.PodsOf(ours)); len(pods) > 0 {
-		return newest(pods).Labels
+func expectationsInWords(v *visit) (words []string) {
+	for _, path := range api.PathNames() {
+		expected := v.policies.declared[path]
+		words = append(words, expected.String()+string(expected.Encryption))
 	}
-	if deployment := v.Deployments[fixture.ServerName(v.Probe.Name)]; deployment != nil {
-		return deployment.Spec.Template.Labels
+	return words
+}
+
+// expectedServer is how the target shows who it is. The operator's own server has a certificate that is known.
+func (r *Reconciler) expectedServer(v *visit) verdict.Server {
+	server := verdict.Server{Namespace: v.Target.Namespace, Roots: rootPool(v.MeshRoots), Name: r.serverName(v), CA: v.server.ca}
+	if v.Probe.Spec.Target.Service == nil {
+		server.ServiceAccounts = []string{fixture.ServerName(v.Probe.Name)}
+		server.Fingerprints = []string{v.server.certificate.SHA256}
+		if v.server.previous != "" {
+			server.Fingerprints = append(server.Fingerprints, v.server.previous)
+		}
+		return server
 	}
-	return ours
+	for _, endpoint := range v.Target.Endpoints {
+		if endpoint.ServiceAccount != "" && !slices.Contains(server.ServiceAccounts, endpoint.ServiceAccount) {
+			server.ServiceAccounts = append(server.ServiceAccounts, endpoint.ServiceAccount)
+		}
+	}
+	return server
+}
+
+func (r *Reconciler) serverName(v *visit) string {
+	if name := v.Probe.Spec.Target.ServerName; name != "" {
+		return name
+	}
+	return r.host(v)
 }
 
 func newest(pods []corev1.Pod) corev1.Pod {
@@ -79,30 +84,40 @@ func rootPool(encoded string) *x509.CertPool {
 	return pool
 }
 
-func (r *Reconciler) plan(v *visit, effective meshpolicy.Effective, expected api.MTLSMode) runner.Plan {
+func (r *Reconciler) plan(v *visit) runner.Plan {
 	requests := r.requests(v)
-	expectations, server := v.schedule.expectations, v.schedule.server
+	policies, server := v.policies, v.schedule.server
 	return runner.Plan{
-		Interval: v.Probe.Spec.Interval.Duration,
-		Timeout:  v.Probe.Spec.Timeout.Duration,
-		Requests: requests,
-		Epoch:    v.schedule.epoch,
-		Policy:   fmt.Sprint(v.Probe.Spec.Target.Sidecar, expected),
-		Fresh:    !judgedBefore(v.Probe),
-		Occasion: occasion(v, effective, requests),
-		Satisfied: func(run observation.Run) bool {
-			return verdict.Satisfied(expectations, server, run)
+		Interval:  v.Probe.Spec.Interval.Duration,
+		Timeout:   v.Probe.Spec.Timeout.Duration,
+		Requests:  requests,
+		Control:   string(api.PathSleep),
+		Epoch:     v.schedule.epoch,
+		Policy:    policies.words,
+		Cause:     policies.cause,
+		Fresh:     !judgedBefore(v.Probe),
+		Answers:   policies.computed.Paths[api.PathSleep].Code != 0,
+		Requested: v.Probe.Annotations[api.AnnotationRequestedAt],
+		Occasion:  occasion(v, requests),
+		Repeats:   max(quickRepeats, int(v.Probe.Spec.FailureThreshold)),
+		AsComputed: func(run observation.Run) bool {
+			return verdict.AsComputed(policies.computed, server, run)
+		},
+		Matches: func(path string, result observation.EndpointResult) bool {
+			return verdict.EndpointMatches(policies.declared[api.PathName(path)], server, result)
 		},
 	}
 }
 
-// occasion changes with whatever may change what the paths see: the policy, the server's pods, the clients'.
-func occasion(v *visit, effective meshpolicy.Effective, requests map[string]runner.Request) string {
-	parts := []string{effective.String()}
-	for _, pod := range podhealth.Living(v.PodsOf(fixture.ServerLabels(v.Probe.Name))) {
-		if podhealth.IsReady(pod) {
-			parts = append(parts, string(pod.UID))
-		}
+// quickRepeats is how many runs in a row must show what is computed before a probe goes back to its interval.
+const quickRepeats = 2
+
+// occasion changes with whatever may change what the paths see: the policies, the server's endpoints, the clients' pods;
+// and with a person's asking.
+func occasion(v *visit, requests map[string]runner.Request) string {
+	parts := []string{v.policies.words, v.policies.deciders, v.Probe.Annotations[api.AnnotationRequestedAt]}
+	for _, endpoint := range v.Target.Endpoints {
+		parts = append(parts, endpointID(endpoint))
 	}
 	for path, request := range requests {
 		if request.From != nil {
@@ -113,23 +128,33 @@ func occasion(v *visit, effective meshpolicy.Effective, requests map[string]runn
 	return strings.Join(parts, " ")
 }
 
-// requests asks along every path for the server by its Service's name, as any client in the cluster would.
+// envoyAdmin is where a sidecar's Envoy tells its counters, within its pod.
+const envoyAdmin = "127.0.0.1:15000"
+
+// requests asks along every path for the server by its Service's name, as any client in the cluster would, and on the
+// paths that go around the client's sidecar every endpoint on its own as well.
 func (r *Reconciler) requests(v *visit) map[string]runner.Request {
-	names := fixture.HostNames(v.Probe.Name, v.Probe.Namespace, r.Settings.ClusterDomain)
-	host := names[len(names)-1]
+	port := v.meshService().Port
+	// The dot at the end makes the name absolute: one look-up instead of one for every search domain.
 	ask := observation.Request{
-		// The dot at the end makes the name absolute: one look-up instead of one for every search domain.
-		Address: fmt.Sprintf("%s.:%d", host, fixture.ServerPort), ServerName: host, Path: "/",
+		Address: fmt.Sprintf("%s.:%d", r.host(v), port), ServerName: r.serverName(v), Path: cmp.Or(v.Probe.Spec.Target.Path, "/"),
+		Chain: v.server.ca != nil,
 	}
-	from := func(client, container string) runner.Request {
+	from := func(client, container string, endpoints []observation.Endpoint) runner.Request {
 		vantage, missing := findVantage(client, container, v.PodsOf(fixture.ClientLabels(client)))
-		return runner.Request{From: vantage, Missing: missing, Ask: ask}
+		return runner.Request{From: vantage, Missing: missing, Ask: ask, Endpoints: endpoints}
+	}
+	endpoints := make([]observation.Endpoint, 0, len(v.Target.Endpoints))
+	for _, endpoint := range v.Target.Endpoints {
+		endpoints = append(endpoints, observation.Endpoint{ID: endpointID(endpoint), Name: endpoint.Name(), Address: endpoint.Address()})
 	}
 	sleep := fixture.SleepName(v.Probe.Spec.Revision)
+	throughTheMesh := from(sleep, fixture.ContainerSleep, nil)
+	throughTheMesh.Ask.Count = &observation.Count{Admin: envoyAdmin, Host: r.host(v), Port: port}
 	return map[string]runner.Request{
-		string(api.PathSleep):      from(sleep, fixture.ContainerSleep),
-		string(api.PathIstioProxy): from(sleep, fixture.ContainerIstioProxy),
-		string(api.PathOutsider):   from(fixture.OutsiderName, fixture.ContainerSleep),
+		string(api.PathSleep):      throughTheMesh,
+		string(api.PathIstioProxy): from(sleep, fixture.ContainerIstioProxy, endpoints),
+		string(api.PathOutsider):   from(fixture.OutsiderName, fixture.ContainerSleep, endpoints),
 	}
 }
 
@@ -145,29 +170,71 @@ func findVantage(client, container string, pods []corev1.Pod) (*runner.Vantage, 
 
 // judge asks the runner what it has seen so far and holds it against the expectations.
 func (r *Reconciler) judge(_ context.Context, v *visit) (verdict.Standing, error) {
-	report := r.Runner.Report(keyOf(v), v.schedule.epoch)
-	if len(report.Runs) == 0 {
-		if judgedBefore(v.Probe) {
-			v.unchanged = true
-			return verdict.Standing{Phase: verdict.Judged}, nil
-		}
-		return verdict.Standing{Phase: verdict.Progressing, Reason: api.ReasonProgressing, Message: "the first run is under way"}, nil
+	v.report = r.Runner.Report(keyOf(v), v.schedule.epoch)
+	if len(v.report.Runs) == 0 || v.report.Settling {
+		return v.awaitRuns(), nil
 	}
-	if report.Settling {
-		return verdict.Standing{Phase: verdict.Progressing, Reason: api.ReasonProgressing,
-			Message: "waiting for the sidecars to follow the policy"}, nil
-	}
-	if forbidden := execForbidden(report.Runs[len(report.Runs)-1]); forbidden != "" {
+	latest := v.report.Runs[len(v.report.Runs)-1]
+	if forbidden := execForbidden(latest); forbidden != "" {
 		return verdict.Standing{Phase: verdict.Troubled, Reason: api.ReasonExecForbidden, Message: forbidden}, nil
 	}
 	v.paths = verdict.Paths(verdict.Input{
-		Expectations:     v.schedule.expectations,
+		Expectations:     v.policies.declared,
 		Server:           v.schedule.server,
-		Runs:             report.Runs,
+		Runs:             v.report.Runs,
 		FailureThreshold: int(v.Probe.Spec.FailureThreshold),
-		Previous:         previousStatuses(v.Probe, v.schedule.expectations),
+		Previous:         previousStatuses(v.Probe, v.policies.declared),
+		CheckedSince:     checkedSince(v),
+		Explanations:     explanations(v),
 	})
+	v.policy = v.policy.Against(v.paths, v.policies.computed.Paths)
 	return verdict.Standing{Phase: verdict.Judged}, nil
+}
+
+// awaitRuns keeps the verdict on the present spec, if there is one, until there are runs that show the present policy.
+// What is computed needs no runs and is told at once.
+func (v *visit) awaitRuns() verdict.Standing {
+	switch {
+	case judgedBefore(v.Probe):
+		v.paths = verdict.Kept(v.Probe.Status)
+		v.unchanged = v.paths == nil
+		return verdict.Standing{Phase: verdict.Judged}
+	case v.report.Settling:
+		return verdict.Standing{Phase: verdict.Progressing, Reason: api.ReasonProgressing, Message: "waiting for the sidecars to follow the policy"}
+	default:
+		return verdict.Standing{Phase: verdict.Progressing, Reason: api.ReasonProgressing, Message: "the first run is under way"}
+	}
+}
+
+// checkedSince is since when kubelet vouches for every endpoint; zero where it does not for one of them.
+func checkedSince(v *visit) time.Time {
+	var since time.Time
+	for _, endpoint := range v.Target.Endpoints {
+		if endpoint.CheckedSince.IsZero() {
+			return time.Time{}
+		}
+		if endpoint.CheckedSince.After(since) {
+			since = endpoint.CheckedSince
+		}
+	}
+	return since
+}
+
+// explanations say what Istio computes for paths of which it computes something else than is declared.
+func explanations(v *visit) map[api.PathName]string {
+	explained := map[api.PathName]string{}
+	for path, expected := range v.policies.declared {
+		computed, ok := v.policies.computed.Paths[path]
+		if ok && computed.Kind == expected.Kind && (expected.Encryption == "" || computed.Encryption == expected.Encryption) {
+			continue
+		}
+		first := v.policies.endpoints[0]
+		explained[path] = first.Server.String()
+		if path == api.PathSleep {
+			explained[path] = fmt.Sprintf("the client's sidecar sends %s: %s", first.Client.Sends, first.Client.Why)
+		}
+	}
+	return explained
 }
 
 func execForbidden(run observation.Run) string {
@@ -190,7 +257,7 @@ func judgedBefore(probe *api.HTTPSMeshProbe) bool {
 
 // previousStatuses are the statuses of the paths of which the same was expected before. An expectation may have changed
 // while the operator was away: an inherited mode is in no spec.
-func previousStatuses(probe *api.HTTPSMeshProbe, expectations map[api.PathName]expectation.Expectation) map[api.PathName]metav1.ConditionStatus {
+func previousStatuses(probe *api.HTTPSMeshProbe, expectations expectation.Expectations) map[api.PathName]metav1.ConditionStatus {
 	if !judgedBefore(probe) {
 		return nil
 	}

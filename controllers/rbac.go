@@ -15,6 +15,11 @@ package controllers
 //
 // Policies are read to compute what is in effect, and the servers' own are applied:
 // +kubebuilder:rbac:groups=security.istio.io,resources=peerauthentications,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.istio.io,resources=destinationrules,verbs=get;list;watch;create;patch;delete
+//
+// What stands behind a Service is read, and whether its namespace is on its way out or has lost its injection label:
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 //
 // Pods are watched, and those that missed their sidecar are replaced; the agent runs in the clients' containers. The
 // WebSocket that carries it is opened with GET, and the API server asks for create on top:

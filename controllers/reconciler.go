@@ -22,8 +22,10 @@ type Settings struct {
 	Images fixture.Images
 	// ClusterDomain is the cluster's DNS domain, such as cluster.local.
 	ClusterDomain string
-	// RootNamespace is Istio's root namespace, where policies for the whole mesh are.
-	RootNamespace string
+	// IstioNamespace is where istiod and its mesh config are.
+	IstioNamespace string
+	// AllowCrossNamespace lets probes name Services of other namespaces than their own.
+	AllowCrossNamespace bool
 	// Heartbeat is how often a status is written while nothing changes.
 	Heartbeat time.Duration
 }
@@ -41,6 +43,7 @@ type Reconciler struct {
 	Now func() time.Time
 
 	applied appliedObjects
+	memory  policyMemory
 	istio   istioWatch
 }
 
@@ -48,11 +51,14 @@ type Reconciler struct {
 type visit struct {
 	*inventory.Inventory
 	server   server
+	policies policies
 	schedule schedule
 
 	standing verdict.Standing
 	paths    []verdict.Path
 	policy   verdict.Policy
+	// report is what the runner knows, as of this visit.
+	report runner.Report
 	// unchanged says that there is nothing new to write.
 	unchanged bool
 	// again is when to look again though nothing happens; 0 is never.
@@ -64,10 +70,11 @@ type step func(context.Context, *visit) (verdict.Standing, error)
 
 // Reconcile looks at one probe, from the cluster's objects to its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	found, err := inventory.Gather(ctx, r.Client, r.Live, request.NamespacedName, r.Settings.RootNamespace)
+	found, err := inventory.Gather(ctx, r.Client, r.Live, request.NamespacedName, r.place())
 	if apierrors.IsNotFound(err) || err == nil && found.Probe.DeletionTimestamp != nil {
 		r.Runner.Forget(runnerKey(request))
 		r.applied.forget(request.NamespacedName)
+		r.memory.forget(request.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
@@ -87,10 +94,13 @@ func (r *Reconciler) walk(ctx context.Context, v *visit) error {
 	steps := []step{
 		r.stopWhileSuspended,
 		r.requireIstio,
+		r.findTarget,
+		r.readCA,
 		r.keepCertificate,
 		r.keepServer,
 		r.keepClients,
 		r.awaitPods,
+		r.computePolicies,
 		r.scheduleRuns,
 		r.judge,
 	}
@@ -121,4 +131,8 @@ func (v *visit) lookAgain(after time.Duration) {
 
 func runnerKey(request ctrl.Request) runner.Key {
 	return runner.Key{Namespace: request.Namespace, Name: request.Name}
+}
+
+func (r *Reconciler) place() inventory.Place {
+	return inventory.Place{IstioNamespace: r.Settings.IstioNamespace, ClusterDomain: r.Settings.ClusterDomain}
 }

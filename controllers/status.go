@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -15,6 +16,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
@@ -23,9 +25,14 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 	if v.unchanged {
 		return nil
 	}
-	status := verdict.Status(v.Probe.Status, verdict.Judgement{
+	judgement := verdict.Judgement{
 		Generation: v.Probe.Generation, Standing: v.standing, Paths: v.paths, Policy: v.policy,
-	}, r.Now(), r.Settings.Heartbeat)
+		Settling: v.report.Settling, Change: changeStatus(v.report), Handled: v.report.Handled,
+	}
+	if runs := v.report.Runs; len(runs) > 0 {
+		judgement.Certificate = verdict.OwnCertificate(v.schedule.server, runs[len(runs)-1], r.Now())
+	}
+	status := verdict.Status(v.Probe.Status, judgement, r.Now(), r.Settings.Heartbeat)
 	if equality.Semantic.DeepEqual(v.Probe.Status, status) {
 		return nil
 	}
@@ -40,8 +47,45 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 	}
 	if err == nil {
 		r.reportTransition(ctx, v.Probe, status)
+		r.reportPolicyChange(ctx, v.Probe, status)
 	}
 	return nil
+}
+
+// changeStatus is the latest change of the policy for the status, once the proxies have followed it or their time is over.
+func changeStatus(report runner.Report) *api.PolicyChange {
+	change := report.Change
+	if change == nil || report.Settling {
+		return nil
+	}
+	seen := metav1.NewTime(change.Seen.Truncate(time.Second))
+	status := &api.PolicyChange{
+		Object: change.Cause, From: change.From, To: change.To, SeenTime: &seen,
+		ProbesSent: int32(change.Sent), ProbesLost: int32(change.Lost),
+	}
+	if change.Settled {
+		status.SettledAfter = &metav1.Duration{Duration: change.After.Round(time.Millisecond)}
+	}
+	return status
+}
+
+// reportPolicyChange tells a change of the policy, and what it cost, in an event.
+func (r *Reconciler) reportPolicyChange(ctx context.Context, probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) {
+	change := status.LastPolicyChange
+	if change == nil || equality.Semantic.DeepEqual(change, probe.Status.LastPolicyChange) {
+		return
+	}
+	kind, followed := corev1.EventTypeNormal, "the proxies had not followed after "+runner.SettleTime.String()
+	if change.SettledAfter != nil {
+		followed = "the paths showed it after " + change.SettledAfter.Duration.String()
+	}
+	if change.ProbesLost > 0 || change.SettledAfter == nil {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(probe, nil, kind, "PolicyChanged", "Follow", "%s changed what is computed from %q to %q; %s; of %d requests on the path sleep meanwhile %d got no answer",
+		change.Object, change.From, change.To, followed, change.ProbesSent, change.ProbesLost)
+	logf.FromContext(ctx).Info("policy changed", "object", change.Object, "from", change.From, "to", change.To,
+		"settled", change.SettledAfter != nil, "probesSent", change.ProbesSent, "probesLost", change.ProbesLost)
 }
 
 func statusApplyConfiguration(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) (*unstructured.Unstructured, error) {

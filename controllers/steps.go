@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +29,9 @@ type server struct {
 	key []byte
 	// previous is the fingerprint of the certificate that pods may still use, or "".
 	previous string
+	// ca is what spec.target.ca holds, and caText the same as text; nil and "" without it.
+	ca     *x509.CertPool
+	caText string
 }
 
 const (
@@ -52,14 +56,20 @@ func (r *Reconciler) requireIstio(_ context.Context, v *visit) (verdict.Standing
 	if !v.IstioInstalled {
 		v.lookAgain(istioRetry)
 		return verdict.Standing{Phase: verdict.Stalled, Reason: api.ReasonIstioNotInstalled,
-			Message: "the API server does not know the kind PeerAuthentication (security.istio.io/v1): install Istio; the probe goes on by itself then"}, nil
+			Message: "the API server does not know the kinds PeerAuthentication (security.istio.io/v1) and DestinationRule (networking.istio.io/v1): install Istio; the probe goes on by itself then"}, nil
 	}
 	return proceed, r.istio.start()
 }
 
-// keepCertificate finds the server's certificate, or issues one: at first, when two thirds of its life are over, when
-// its names are wrong, and when its Secret is gone.
+// keepCertificate finds the certificate of the operator's own server, or issues one: at first, when two thirds of its
+// life are over, when its names are wrong, and when its Secret is gone.
 func (r *Reconciler) keepCertificate(ctx context.Context, v *visit) (verdict.Standing, error) {
+	if v.Probe.Spec.Target.Service != nil {
+		return proceed, nil
+	}
+	if v.Probe.Spec.Target.Certificate != nil {
+		return r.adoptUsersCertificate(ctx, v)
+	}
 	names := fixture.HostNames(v.Probe.Name, v.Probe.Namespace, r.Settings.ClusterDomain)
 	usable := func(configMap *corev1.ConfigMap) (bool, error) { return r.adoptCertificate(ctx, v, configMap, names) }
 	if ok, err := usable(v.ServerConfigMap); ok || err != nil {
@@ -94,10 +104,7 @@ func (r *Reconciler) adoptCertificate(ctx context.Context, v *visit, configMap *
 		return false, nil //nolint:nilerr // a certificate that cannot be read is replaced
 	}
 	v.server.certificate = certificate
-	// Whoever may edit the ConfigMap must not have the operator delete a Secret of another name.
-	if previous := configMap.Annotations[fixture.AnnotationPreviousCertificate]; fixture.IsFingerprint(previous) {
-		v.server.previous = previous
-	}
+	v.server.previous = recordedPrevious(configMap)
 	if !certificate.Covers(names) || !r.Now().Before(certificate.RenewAt()) {
 		return false, nil
 	}
@@ -113,6 +120,15 @@ func (r *Reconciler) adoptCertificate(ctx context.Context, v *visit, configMap *
 		return true, nil
 	}
 	return r.secretExists(ctx, v)
+}
+
+// recordedPrevious is the fingerprint in the ConfigMap's annotation. Whoever may edit that must not have the operator
+// delete a Secret of another name.
+func recordedPrevious(configMap *corev1.ConfigMap) string {
+	if previous := configMap.Annotations[fixture.AnnotationPreviousCertificate]; fixture.IsFingerprint(previous) {
+		return previous
+	}
+	return ""
 }
 
 func mountsSecret(deployment *appsv1.Deployment, name string) bool {
@@ -168,7 +184,10 @@ func (r *Reconciler) secretExists(ctx context.Context, v *visit) (bool, error) {
 }
 
 func (r *Reconciler) keepServer(ctx context.Context, v *visit) (verdict.Standing, error) {
-	objects, err := fixture.Server(fixture.Of(v.Probe), v.server.certificate, v.server.previous, r.Settings.Images)
+	if v.Probe.Spec.Target.Service != nil {
+		return proceed, nil
+	}
+	objects, err := fixture.Server(fixture.Of(v.Probe), r.host(v), v.server.certificate, v.server.previous, r.Settings.Images)
 	if err != nil {
 		return proceed, err
 	}
@@ -184,7 +203,12 @@ func (r *Reconciler) keepServer(ctx context.Context, v *visit) (verdict.Standing
 			}
 		}
 	}
-	return proceed, r.removePolicyWithoutSidecar(ctx, v)
+	return proceed, r.removeUndeclaredPolicies(ctx, v)
+}
+
+// host is the DNS name of the Service that is probed.
+func (r *Reconciler) host(v *visit) string {
+	return v.Target.Name + "." + v.Target.Namespace + ".svc." + r.Settings.ClusterDomain
 }
 
 func secretObstacle(secret *corev1.Secret, err error) error {
@@ -195,16 +219,20 @@ func secretObstacle(secret *corev1.Secret, err error) error {
 	return fmt.Errorf("create Secret %s/%s: %w", secret.Namespace, secret.Name, err)
 }
 
-func (r *Reconciler) removePolicyWithoutSidecar(ctx context.Context, v *visit) error {
-	if v.Probe.Spec.Target.Sidecar == api.SidecarEnabled {
-		return nil
+// removeUndeclaredPolicies takes back the policies of the operator's own server that the spec no longer asks for.
+func (r *Reconciler) removeUndeclaredPolicies(ctx context.Context, v *visit) error {
+	declared := map[string]bool{
+		"PeerAuthentication": v.Probe.Spec.Target.Sidecar == api.SidecarEnabled,
+		"DestinationRule":    fixture.WantsDestinationRule(fixture.Of(v.Probe)),
 	}
-	policy := v.Existing("PeerAuthentication", fixture.ServerName(v.Probe.Name))
-	if policy == nil || !metav1.IsControlledBy(policy, v.Probe) {
-		return nil
-	}
-	if err := r.Client.Delete(ctx, policy); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete PeerAuthentication %s: %w", policy.GetName(), err)
+	for kind, wanted := range declared {
+		policy := v.Existing(kind, fixture.ServerName(v.Probe.Name))
+		if wanted || policy == nil || !metav1.IsControlledBy(policy, v.Probe) {
+			continue
+		}
+		if err := r.Client.Delete(ctx, policy); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete %s %s: %w", kind, policy.GetName(), err)
+		}
 	}
 	return nil
 }
@@ -241,9 +269,13 @@ func (r *Reconciler) keepClients(ctx context.Context, v *visit) (verdict.Standin
 // what the requests meet is then the finding.
 func (r *Reconciler) awaitPods(ctx context.Context, v *visit) (verdict.Standing, error) {
 	states := []podhealth.State{
-		r.checkPods(v, fixture.ServerName(v.Probe.Name), fixture.ServerLabels(v.Probe.Name), v.Probe.Spec.Target.Sidecar),
 		r.checkPods(v, fixture.SleepName(v.Probe.Spec.Revision), fixture.ClientLabels(fixture.SleepName(v.Probe.Spec.Revision)), api.SidecarEnabled),
 		r.checkPods(v, fixture.OutsiderName, fixture.ClientLabels(fixture.OutsiderName), api.SidecarDisabled),
+	}
+	if v.Probe.Spec.Target.Service == nil {
+		states = append([]podhealth.State{
+			r.checkPods(v, fixture.ServerName(v.Probe.Name), fixture.ServerLabels(v.Probe.Name), v.Probe.Spec.Target.Sidecar),
+		}, states...)
 	}
 	for _, state := range states {
 		if state.Reason == api.ReasonSidecarNotInjected || state.Reason == api.ReasonSidecarNotWanted {

@@ -37,14 +37,24 @@ const (
 	ReasonAnswered = "Answered"
 	// ReasonRefusedByMesh (True): the server's sidecar demanded a client certificate and refused, as expected.
 	ReasonRefusedByMesh = "RefusedByMesh"
+	// ReasonFailedAsDeclared (True): the client's sidecar and the server do not come to terms, as the declared modes promise.
+	ReasonFailedAsDeclared = "FailedAsDeclared"
 	// ReasonMTLSNotEnforced (False): a request without a certificate of the mesh got through where it must be refused.
 	ReasonMTLSNotEnforced = "MTLSNotEnforced"
 	// ReasonRefused (False): the peer demanded a client certificate where the request must get through.
 	ReasonRefused = "Refused"
 	// ReasonUnexpectedCertificate (False): somebody else than the expected server answered the handshake.
 	ReasonUnexpectedCertificate = "UnexpectedCertificate"
-	// ReasonUnexpectedStatusCode (False): the server answered with another status code than 200.
+	// ReasonPlaintextInMesh (False): the request got through, but the client's sidecar sent it without mutual TLS where
+	// both sides have sidecars that are to use it.
+	ReasonPlaintextInMesh = "PlaintextInMesh"
+	// ReasonNotTLS (False): what answered speaks no TLS.
+	ReasonNotTLS = "NotTLS"
+	// ReasonUnexpectedStatusCode (False): the server answered with another status code than the expected one.
 	ReasonUnexpectedStatusCode = "UnexpectedStatusCode"
+	// ReasonUnexpectedAnswer (False): the request got through, or was refused, where the declared modes promise that the
+	// client's sidecar and the server do not come to terms.
+	ReasonUnexpectedAnswer = "UnexpectedAnswer"
 	// ReasonNoAnswer (False): the connection failed on its way where the request must get through.
 	ReasonNoAnswer = "NoAnswer"
 	// ReasonNoPositiveControl (Unknown): a refusal was seen, but in the same run no request reached the server.
@@ -53,6 +63,8 @@ const (
 	ReasonInconclusive = "Inconclusive"
 	// ReasonBelowThreshold (status kept): a mismatch was seen, fewer times in a row than failureThreshold.
 	ReasonBelowThreshold = "BelowThreshold"
+	// ReasonEndpointsNotAsked (Unknown): not every endpoint has been dialed yet.
+	ReasonEndpointsNotAsked = "EndpointsNotAsked"
 	// ReasonNotProbed (Unknown): the request could not be sent; the message says why.
 	ReasonNotProbed = "NotProbed"
 	// ReasonExecForbidden (Unknown, and Ready False): the API server does not let the operator exec into the client.
@@ -67,8 +79,20 @@ const (
 	ReasonInherited = "Inherited"
 	// ReasonNoSidecar (True): there is no sidecar before the server, so no PeerAuthentication applies.
 	ReasonNoSidecar = "NoSidecar"
-	// ReasonOverridden (False): another PeerAuthentication decides; the message names it.
+	// ReasonOverridden (False): another PeerAuthentication or DestinationRule decides; the message names it.
 	ReasonOverridden = "Overridden"
+	// ReasonMixed (False): the pods behind the Service are not all under the same policy.
+	ReasonMixed = "Mixed"
+	// ReasonSidecarMissing (False): a pod behind the Service has no sidecar, and target.sidecar is Enabled.
+	ReasonSidecarMissing = "SidecarMissing"
+	// ReasonSidecarPresent (False): a pod behind the Service has a sidecar, and target.sidecar is Disabled.
+	ReasonSidecarPresent = "SidecarPresent"
+	// ReasonNotCaptured (False): connections to the port go around the pod's sidecar.
+	ReasonNotCaptured = "NotCaptured"
+	// ReasonNotEnforced (False): Istio computes the declared mode, and what the paths saw contradicts it.
+	ReasonNotEnforced = "NotEnforced"
+	// ReasonAmbientNotJudged (Unknown): a pod behind the Service is in ambient mode, which is not judged yet.
+	ReasonAmbientNotJudged = "AmbientNotJudged"
 )
 
 // Reasons of Ready, Reconciling and Stalled.
@@ -97,6 +121,28 @@ const (
 	ReasonPodsFailing = "PodsFailing"
 	// ReasonNameTaken (Stalled): an object with a name that the probe needs exists and is not the operator's.
 	ReasonNameTaken = "NameTaken"
+	// ReasonServiceNotFound (Stalled): the Service in target.service does not exist.
+	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonServiceNotProbeable (Stalled): the Service cannot be probed truthfully: an ExternalName, or one without a
+	// cluster IP where one is needed.
+	ReasonServiceNotProbeable = "ServiceNotProbeable"
+	// ReasonPortNotFound (Stalled): the Service has no such port.
+	ReasonPortNotFound = "PortNotFound"
+	// ReasonPortProtocol (Stalled): Istio takes the port for another protocol than TLS, by its name or appProtocol.
+	ReasonPortProtocol = "PortProtocol"
+	// ReasonNoEndpoints (Ready False): no endpoint of the Service is ready.
+	ReasonNoEndpoints = "NoEndpoints"
+	// ReasonNamespaceTerminating (Stalled): the target's namespace is being deleted.
+	ReasonNamespaceTerminating = "NamespaceTerminating"
+	// ReasonCrossNamespaceForbidden (Stalled): the target is in another namespace, and the operator was started without
+	// --allow-cross-namespace.
+	ReasonCrossNamespaceForbidden = "CrossNamespaceForbidden"
+	// ReasonCertificateInvalid (Stalled): target.certificate is missing, does not match its key, or has ended.
+	ReasonCertificateInvalid = "CertificateInvalid"
+	// ReasonCAInvalid (Stalled): target.ca is missing or holds no certificate.
+	ReasonCAInvalid = "CAInvalid"
+	// ReasonSecretForbidden (Stalled): the operator may not read a Secret that the probe names.
+	ReasonSecretForbidden = "SecretForbidden"
 	// ReasonApplyFailed (Ready False): the API server refused an object of the probe.
 	ReasonApplyFailed = "ApplyFailed"
 )

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // Sidecar says whether an Istio sidecar stands before the server.
@@ -32,20 +33,46 @@ const (
 	MTLSStrict MTLSMode = "STRICT"
 )
 
+// ClientTLSMode is what a client's sidecar does with a connection: a TLS mode of Istio's DestinationRule
+// (istio.io/api networking/v1, ClientTLSSettings.TLSmode), or UNSET.
+//
+// +kubebuilder:validation:Enum=UNSET;DISABLE;ISTIO_MUTUAL;SIMPLE
+type ClientTLSMode string
+
+const (
+	// ClientTLSUnset leaves it to auto mTLS: mutual TLS where the server's sidecar takes it.
+	ClientTLSUnset ClientTLSMode = "UNSET"
+	// ClientTLSDisable passes the client's bytes on as they are.
+	ClientTLSDisable ClientTLSMode = "DISABLE"
+	// ClientTLSIstioMutual wraps them in mutual TLS with the mesh's certificates.
+	ClientTLSIstioMutual ClientTLSMode = "ISTIO_MUTUAL"
+	// ClientTLSSimple wraps them in TLS without a client certificate.
+	ClientTLSSimple ClientTLSMode = "SIMPLE"
+)
+
 // HTTPSMeshProbeSpec says what to probe, and what must be true of it.
 //
+// +kubebuilder:validation:XValidation:rule="has(self.target.service) == has(oldSelf.target.service)",fieldPath=".target.service",message="target.service can be neither added nor removed: a probe with a server of its own and a probe of a Service that is already there are two probes; delete this one and create the other"
 // +kubebuilder:validation:XValidation:rule="self.target.sidecar == 'Enabled' || !(self.mtls.mode in ['STRICT', 'PERMISSIVE'])",fieldPath=".mtls.mode",message="mtls.mode STRICT and PERMISSIVE are enforced by a sidecar, and target.sidecar is Disabled: set target.sidecar to Enabled, or mtls.mode to DISABLE or UNSET"
 // +kubebuilder:validation:XValidation:rule="!self.timeout.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') || !self.interval.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') || duration(self.timeout) < duration(self.interval)",fieldPath=".timeout",message="timeout (5s where it is not set) must be shorter than interval, or runs would overlap: lower timeout or raise interval"
 type HTTPSMeshProbeSpec struct {
-	// target is the HTTPS server that is probed. The operator runs it: an nginx behind a Service on port 443, with a
-	// certificate of its own.
+	// target is the HTTPS server that is probed. Without target.service the operator runs it: an nginx behind a Service
+	// on port 443, with a certificate of its own.
 	// +required
 	Target Target `json:"target"`
 
-	// mtls is the mutual TLS policy that should hold before the target.
+	// mtls is the mutual TLS policy that should hold before the target. With target.service it is a claim, which is
+	// confirmed or refuted; otherwise the operator makes the policy.
 	// +optional
 	// +kubebuilder:default={}
 	MTLS MTLS `json:"mtls,omitzero"`
+
+	// expect overrides what single paths are expected to see, each with the reason why.
+	// +optional
+	// +listType=map
+	// +listMapKey=path
+	// +kubebuilder:validation:MaxItems=3
+	Expect []PathExpectation `json:"expect,omitempty"`
 
 	// revision is the Istio control plane revision (or revision tag) whose sidecars the server and the client get, as
 	// in the label istio.io/rev. Empty: the default revision.
@@ -90,10 +117,101 @@ type HTTPSMeshProbeSpec struct {
 }
 
 // Target is the HTTPS server under test.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.service) && has(self.certificate))",fieldPath=".certificate",message="target.certificate is for the server that the operator runs, and target.service names one that is already there: remove one of them"
 type Target struct {
-	// sidecar says whether an Istio sidecar stands before the server: Enabled or Disabled.
+	// sidecar says whether an Istio sidecar stands before the server: Enabled or Disabled. With service it is a claim,
+	// which is confirmed or refuted.
 	// +required
 	Sidecar Sidecar `json:"sidecar"`
+
+	// service is a Service that is already there. Nothing of it is changed, and nothing is made but the clients. It can
+	// be neither added to a probe nor removed from it.
+	// +optional
+	Service *TargetService `json:"service,omitempty"`
+
+	// path is the path of the HTTP request, with its query if there is one.
+	// +optional
+	// +kubebuilder:default="/"
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[!-~]*$')",message="path must begin with / and hold neither spaces nor characters that a URL has to escape"
+	Path string `json:"path,omitempty"`
+
+	// serverName goes into the TLS extension server_name (RFC 6066, section 3) and the Host header, and is the name
+	// that a certificate must be for where ca is given. Empty: the Service's DNS name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$')",message="serverName must be a DNS name such as shop.example.com, without port"
+	ServerName string `json:"serverName,omitempty"`
+
+	// ca holds the certificates, in PEM, that the server's must chain to. Without it any certificate that is not a
+	// mesh workload's counts as the server's own (as with curl -k); the operator's own server is known by its certificate.
+	// +optional
+	CA *CertificateAuthority `json:"ca,omitempty"`
+
+	// certificate names a certificate of yours for the server that the operator runs, for example cert-manager's.
+	// Without it the operator issues one.
+	// +optional
+	Certificate *TargetCertificate `json:"certificate,omitempty"`
+}
+
+// TargetService names a port of a Service.
+type TargetService struct {
+	// name is the Service's name.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="service.name must be a Service's name: lower-case letters, digits and '-', beginning with a letter"
+	Name string `json:"name"`
+	// namespace is the Service's namespace. Empty: the probe's. Another than the probe's takes an operator that was
+	// started with --allow-cross-namespace.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="service.namespace must be a namespace's name: lower-case letters, digits and '-'"
+	Namespace string `json:"namespace,omitempty"`
+	// port is the Service's port, by number or by name.
+	// +optional
+	// +kubebuilder:default=443
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self).matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="service.port must be a port number from 1 to 65535 or the name of a port"
+	Port intstr.IntOrString `json:"port,omitzero"`
+}
+
+// CertificateAuthority says where certificates in PEM are.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.configMap) != has(self.secret)",message="ca must name either a configMap or a secret"
+type CertificateAuthority struct {
+	// configMap is a key of a ConfigMap in the probe's namespace.
+	// +optional
+	ConfigMap *KeyReference `json:"configMap,omitempty"`
+	// secret is a key of a Secret in the probe's namespace. The operator reads no Secret unless a Role of that
+	// namespace lets it: the probe's status says which Role it needs.
+	// +optional
+	Secret *KeyReference `json:"secret,omitempty"`
+}
+
+// KeyReference is one key of a ConfigMap or Secret.
+type KeyReference struct {
+	// name is the object's name.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// key is the entry in the object's data.
+	// +optional
+	// +kubebuilder:default="ca.crt"
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+}
+
+// TargetCertificate names a certificate with its key.
+type TargetCertificate struct {
+	// secretName is a Secret of type kubernetes.io/tls in the probe's namespace. The operator reads it to know the
+	// certificate that it is to meet, if a Role of that namespace lets it: the probe's status says which Role it needs.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	SecretName string `json:"secretName"`
 }
 
 // MTLS is the mutual TLS policy that should hold before the target.
@@ -104,6 +222,28 @@ type MTLS struct {
 	// +optional
 	// +kubebuilder:default=UNSET
 	Mode MTLSMode `json:"mode,omitempty"`
+	// clientMode is the TLS mode of the DestinationRule for the server's host. UNSET: there is none, and auto mTLS
+	// decides. DISABLE, ISTIO_MUTUAL and SIMPLE: what the client's sidecar does, whatever the server takes.
+	// +optional
+	// +kubebuilder:default=UNSET
+	ClientMode ClientTLSMode `json:"clientMode,omitempty"`
+}
+
+// PathExpectation overrides what one path is expected to see.
+type PathExpectation struct {
+	// path is the path: sleep, istio-proxy or outsider.
+	// +required
+	Path PathName `json:"path"`
+	// see is an HTTP status code such as 200 or 401, or refused: the server's sidecar demands a client certificate.
+	// +required
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-5][0-9][0-9]|refused)$')",message="see must be an HTTP status code from 100 to 599, or refused"
+	See string `json:"see"`
+	// reason says why, for whoever reads the status.
+	// +required
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('[^ ]')",message="reason must say why this path is expected to see something else than the policy promises"
+	Reason string `json:"reason"`
 }
 
 // PathName names a path after the container its request starts from.
@@ -138,15 +278,72 @@ const (
 	OutcomeUnknown Outcome = "Unknown"
 )
 
+// Encryption is how a request left the client's pod, by the counters of the client's own Envoy.
+//
+// +kubebuilder:validation:Enum=MutualTLS;Plaintext;Unknown
+type Encryption string
+
+const (
+	// EncryptionMutualTLS means that the client's sidecar wrapped the connection in TLS of its own.
+	EncryptionMutualTLS Encryption = "MutualTLS"
+	// EncryptionPlaintext means that it passed the client's bytes on as they are.
+	EncryptionPlaintext Encryption = "Plaintext"
+	// EncryptionUnknown means that the counters could not be read, or that they counted other requests too.
+	EncryptionUnknown Encryption = "Unknown"
+)
+
+// EndpointsStatus sums up the pods behind the Service that a path dials one by one.
+type EndpointsStatus struct {
+	// total is how many ready endpoints there are.
+	// +optional
+	Total int32 `json:"total,omitempty"`
+	// asked is how many of them have been dialed; in each run no more than 16 are, which take turns.
+	// +optional
+	Asked int32 `json:"asked,omitempty"`
+	// mismatched is how many of them showed something else than expected.
+	// +optional
+	Mismatched int32 `json:"mismatched,omitempty"`
+	// examples are some of those, at most 5.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5
+	Examples []EndpointStatus `json:"examples,omitempty"`
+}
+
+// EndpointStatus is what was seen of one endpoint.
+type EndpointStatus struct {
+	// name is the pod, or the address where no pod is known.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// address is what was dialed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Address string `json:"address,omitempty"`
+	// observed is what the request met, as in the path's observed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Observed string `json:"observed,omitempty"`
+	// message explains it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Message string `json:"message,omitempty"`
+}
+
 // PathStatus is the last known result of one path.
 type PathStatus struct {
 	// name is the path: sleep, istio-proxy or outsider.
 	// +required
 	Name PathName `json:"name"`
-	// expected is what the policy promises: an HTTP status code, or refused.
+	// expected is what the policy promises: an HTTP status code, refused, or "no answer" where the client's sidecar
+	// cannot come to terms with the server.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Expected string `json:"expected,omitempty"`
+	// expectedReason repeats the reason from spec.expect, where that decides expected.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	ExpectedReason string `json:"expectedReason,omitempty"`
 	// observed is what the request met: an HTTP status code, refused (the peer demanded a client certificate), or a
 	// short word for how else it ended.
 	// +optional
@@ -178,6 +375,13 @@ type PathStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Alert string `json:"alert,omitempty"`
+	// encryption says how the request left the client's pod, by the counters of its Envoy over exactly this request;
+	// on the path sleep alone.
+	// +optional
+	Encryption Encryption `json:"encryption,omitempty"`
+	// endpoints sums up the endpoints that this path dials one by one, beside the Service's own address.
+	// +optional
+	Endpoints *EndpointsStatus `json:"endpoints,omitempty"`
 	// latency is how long the request took inside the agent, from resolving the name to the end of what was read.
 	// +optional
 	Latency *metav1.Duration `json:"latency,omitempty"`
@@ -195,6 +399,51 @@ type PathStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 }
+
+// CertificateStatus is the server's own certificate as it was last seen.
+type CertificateStatus struct {
+	// sha256 is its fingerprint.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SHA256 string `json:"sha256,omitempty"`
+	// notAfter is when it ends.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+	// daysLeft is how many whole days are left until then, as of the last write; negative when it has ended.
+	// +optional
+	DaysLeft *int32 `json:"daysLeft,omitempty"`
+}
+
+// PolicyChange is a change of what Istio computes for the target, and what it cost.
+type PolicyChange struct {
+	// object is what changed, such as "PeerAuthentication shop/default".
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Object string `json:"object,omitempty"`
+	// from is what was in effect before: the server's mode and how the client's sidecar connects.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	From string `json:"from,omitempty"`
+	// to is what is in effect since.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	To string `json:"to,omitempty"`
+	// seenTime is when the operator saw it.
+	// +optional
+	SeenTime *metav1.Time `json:"seenTime,omitempty"`
+	// settledAfter is how long after that the paths first showed what is computed; absent where they did not within 10s.
+	// +optional
+	SettledAfter *metav1.Duration `json:"settledAfter,omitempty"`
+	// probesSent is how many requests were sent on the path sleep until then.
+	// +optional
+	ProbesSent int32 `json:"probesSent,omitempty"`
+	// probesLost is how many of these got no answer, where the policies before and after both promise one.
+	// +optional
+	ProbesLost int32 `json:"probesLost,omitempty"`
+}
+
+// AnnotationRequestedAt asks for a run at once when its value changes; status.lastHandledRequest repeats the value.
+const AnnotationRequestedAt = "meshprobe.dev/requestedAt"
 
 // HTTPSMeshProbeStatus is what the probe found.
 type HTTPSMeshProbeStatus struct {
@@ -218,6 +467,16 @@ type HTTPSMeshProbeStatus struct {
 	// lastProbeTime is when the latest run that is written here began.
 	// +optional
 	LastProbeTime *metav1.Time `json:"lastProbeTime,omitempty"`
+	// certificate is the server's own certificate, as the path that reached it last saw it.
+	// +optional
+	Certificate *CertificateStatus `json:"certificate,omitempty"`
+	// lastPolicyChange is the latest change of what Istio computes for the target.
+	// +optional
+	LastPolicyChange *PolicyChange `json:"lastPolicyChange,omitempty"`
+	// lastHandledRequest is the value of the annotation meshprobe.dev/requestedAt that the latest asked-for run answered.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastHandledRequest string `json:"lastHandledRequest,omitempty"`
 }
 
 // HTTPSMeshProbe sends real TLS requests to an HTTPS service from inside, around and outside the mesh, and says whether

@@ -1,57 +1,159 @@
-// Package expectation says what each path of a probe should see, given the mutual TLS mode before the server, and why.
-// The table behind it was measured path by path on a real mesh (docs/concepts.md).
+// Package expectation says what each path of a probe should see, given the policies before the server and in the
+// client's sidecar, and why. The table behind it was measured path by path on a real mesh (docs/concepts.md).
 package expectation
 
 import (
+	"strconv"
+
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 )
 
-// Refused is how the status spells an expected or observed refusal.
-const Refused = "refused"
+// How the status spells what is expected or observed.
+const (
+	// Refused is a refusal for want of a client certificate.
+	Refused = "refused"
+	// NoAnswer is a connection that ends without an answer and without a refusal.
+	NoAnswer = "no answer"
+	// OK is the code of an answer where nothing else is asked for.
+	OK = 200
+)
 
-// OK is how the status spells an expected answer.
-const OK = "200"
+// Kind is what sort of end a request should come to.
+type Kind int
+
+const (
+	// Answer means that the server itself must answer, with the expected code.
+	Answer Kind = iota
+	// Refusal means that the server's sidecar must refuse for want of a client certificate.
+	Refusal
+	// Failure means that the client's sidecar and the server cannot come to terms: the connection must end without an
+	// answer.
+	Failure
+)
 
 // Expectation is what one path should see.
 type Expectation struct {
-	// Refused says that the server's sidecar must refuse the request for want of a client certificate; otherwise the
-	// server itself must answer 200.
-	Refused bool
+	Kind Kind
+	// Code is the status code of an expected answer.
+	Code int
+	// Encryption is how the client's sidecar must send an answered request; "" where it does not matter.
+	Encryption api.Encryption
 	// Why explains the expectation in half a sentence.
 	Why string
+	// Reason is the user's, where the spec overrides what the policy promises.
+	Reason string
 }
 
-// String is "refused" or "200".
+// String is "refused", "no answer" or the code.
 func (e Expectation) String() string {
-	if e.Refused {
+	switch e.Kind {
+	case Refusal:
 		return Refused
+	case Failure:
+		return NoAnswer
+	default:
+		return strconv.Itoa(e.Code)
 	}
-	return OK
 }
 
-// For returns the expectation of every path for a server with or without sidecar under an effective mode: DISABLE,
-// PERMISSIVE or STRICT.
-func For(sidecar api.Sidecar, mode api.MTLSMode) map[api.PathName]Expectation {
-	expectations := map[api.PathName]Expectation{}
+// Expectations are those of every path.
+type Expectations map[api.PathName]Expectation
+
+// Promise is what decides the expectations: what is enforced before the server, and what the client's sidecar does.
+type Promise struct {
+	// Sidecar says whether a sidecar stands before the server; without one, Mode means nothing.
+	Sidecar api.Sidecar
+	// Mode is DISABLE, PERMISSIVE or STRICT.
+	Mode api.MTLSMode
+	// Sends is what the client's sidecar makes of a connection to the server.
+	Sends meshpolicy.Sends
+}
+
+// Declared is the promise in a spec whose mode is no longer UNSET. A clientMode that is UNSET promises that auto mTLS
+// works: mutual TLS wherever the server takes it.
+func Declared(sidecar api.Sidecar, mode api.MTLSMode, clientMode api.ClientTLSMode) Promise {
+	promise := Promise{Sidecar: sidecar, Mode: mode}
+	switch clientMode {
+	case api.ClientTLSDisable:
+		promise.Sends = meshpolicy.Plaintext
+	case api.ClientTLSIstioMutual:
+		promise.Sends = meshpolicy.MutualTLS
+	case api.ClientTLSSimple:
+		promise.Sends = meshpolicy.SimpleTLS
+	default:
+		promise.Sends = meshpolicy.Plaintext
+		if promise.takesMutualTLS() {
+			promise.Sends = meshpolicy.MutualTLS
+		}
+	}
+	return promise
+}
+
+func (p Promise) takesMutualTLS() bool {
+	return p.Sidecar == api.SidecarEnabled && (p.Mode == api.MTLSPermissive || p.Mode == api.MTLSStrict)
+}
+
+// Expectations returns what every path should see if the promise holds.
+func (p Promise) Expectations() Expectations {
+	expectations := Expectations{}
 	for _, path := range api.PathNames() {
-		expectations[path] = forPath(path, sidecar, mode)
+		if path == api.PathSleep {
+			expectations[path] = p.throughTheMesh()
+		} else {
+			expectations[path] = p.Around()
+		}
 	}
 	return expectations
 }
 
-func forPath(path api.PathName, sidecar api.Sidecar, mode api.MTLSMode) Expectation {
+// Around is what a request without a certificate of the mesh should see: one that goes around the client's sidecar, or
+// comes from a pod without one.
+func (p Promise) Around() Expectation {
 	switch {
-	case sidecar == api.SidecarDisabled:
-		return Expectation{Why: "no sidecar stands before the server"}
-	case mode == api.MTLSDisable:
-		return Expectation{Why: "DISABLE leaves every connection to the server as it is"}
-	case mode == api.MTLSPermissive && path == api.PathSleep:
-		return Expectation{Why: "PERMISSIVE accepts the mutual TLS of the client's sidecar"}
-	case mode == api.MTLSPermissive:
-		return Expectation{Why: "PERMISSIVE accepts connections without a certificate of the mesh"}
-	case path == api.PathSleep:
-		return Expectation{Why: "the client's sidecar has a certificate of the mesh, which STRICT demands"}
+	case p.Sidecar == api.SidecarDisabled:
+		return answer("no sidecar stands before the server")
+	case p.Mode == api.MTLSDisable:
+		return answer("DISABLE leaves every connection to the server as it is")
+	case p.Mode == api.MTLSPermissive:
+		return answer("PERMISSIVE accepts connections without a certificate of the mesh")
 	default:
-		return Expectation{Refused: true, Why: "STRICT demands a certificate of the mesh, and this path has none"}
+		return Expectation{Kind: Refusal, Why: "STRICT demands a certificate of the mesh, and this path has none"}
+	}
+}
+
+func (p Promise) throughTheMesh() Expectation {
+	switch {
+	case p.Sends == meshpolicy.Plaintext && p.Sidecar == api.SidecarEnabled && p.Mode == api.MTLSStrict:
+		return Expectation{Kind: Refusal, Why: "STRICT demands a certificate of the mesh, and the client's sidecar is told to send none"}
+	case p.Sends == meshpolicy.Plaintext:
+		expected := p.Around()
+		expected.Encryption = api.EncryptionPlaintext
+		return expected
+	case p.Sends == meshpolicy.MutualTLS && p.takesMutualTLS():
+		expected := answer("the client's sidecar has a certificate of the mesh, which STRICT demands")
+		if p.Mode == api.MTLSPermissive {
+			expected = answer("PERMISSIVE accepts the mutual TLS of the client's sidecar")
+		}
+		expected.Encryption = api.EncryptionMutualTLS
+		return expected
+	case p.Sends == meshpolicy.MutualTLS:
+		return Expectation{Kind: Failure, Why: "the client's sidecar is told to send mutual TLS, and no sidecar takes it"}
+	default:
+		return Expectation{Kind: Failure, Why: "the client's sidecar is told to wrap the client's TLS in TLS of its own, which the server does not expect"}
+	}
+}
+
+func answer(why string) Expectation { return Expectation{Kind: Answer, Code: OK, Why: why} }
+
+// Override replaces the expectations of the paths that the spec speaks of.
+func (e Expectations) Override(overrides []api.PathExpectation) {
+	for _, override := range overrides {
+		expected := Expectation{Kind: Refusal, Why: "spec.expect says so: " + override.Reason, Reason: override.Reason}
+		if code, err := strconv.Atoi(override.See); err == nil {
+			expected.Kind, expected.Code = Answer, code
+			expected.Encryption = e[override.Path].Encryption
+		}
+		e[override.Path] = expected
 	}
 }

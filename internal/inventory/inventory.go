@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"slices"
 
-	securityv1beta1 "istio.io/api/security/v1beta1"
-	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,8 +25,17 @@ type Inventory struct {
 	Siblings []api.HTTPSMeshProbe
 	// IstioInstalled says that the API server knows PeerAuthentication.
 	IstioInstalled bool
-	// PeerAuthentications are those of the probe's namespace and of Istio's root namespace.
+	// Mesh is Istio's mesh config as far as it matters here.
+	Mesh meshpolicy.Mesh
+	// PeerAuthentications are those of the target's namespace, the probe's, and Istio's root namespace; DestinationRules
+	// likewise.
 	PeerAuthentications []meshpolicy.PeerAuthentication
+	DestinationRules    []meshpolicy.DestinationRule
+	// Target is the Service that is probed, be it the operator's own or somebody's.
+	Target Target
+	// CA is the PEM text that spec.target.ca names, and Certificate the data of the Secret that spec.target.certificate
+	// names; for each, Problem says why it could not be had.
+	CA, Certificate Reference
 	// Deployments are the operator's in the namespace, by name; Pods are theirs.
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
@@ -63,24 +69,38 @@ func (i *Inventory) PodsOf(labels map[string]string) []corev1.Pod {
 // rootConfigMap is where istiod publishes the mesh's root certificates (istio.io/istio pkg/config/constants).
 const rootConfigMap = "istio-ca-root-cert"
 
+// Place says where in the cluster what is.
+type Place struct {
+	// IstioNamespace is where istiod and its mesh config are, and the root namespace unless that config names another.
+	IstioNamespace string
+	// ClusterDomain is the cluster's DNS domain.
+	ClusterDomain string
+}
+
 // Gather reads the inventory of a probe from the cache, and from live what the cache does not hold because the operator
 // has not made it. The error is a NotFound when the probe is gone.
-func Gather(ctx context.Context, reader, live client.Reader, key types.NamespacedName, rootNamespace string) (*Inventory, error) {
+func Gather(ctx context.Context, reader, live client.Reader, key types.NamespacedName, place Place) (*Inventory, error) {
 	inventory := &Inventory{Probe: &api.HTTPSMeshProbe{}, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}}
 	if err := reader.Get(ctx, key, inventory.Probe); err != nil {
 		return nil, err
 	}
 	for _, read := range []func(context.Context, client.Reader) error{
-		inventory.readSiblings, inventory.readPods, inventory.readDeployments, inventory.readServer,
+		inventory.readSiblings, inventory.readPods, inventory.readDeployments, inventory.readServer, inventory.readTarget,
 	} {
 		if err := read(ctx, reader); err != nil {
 			return nil, err
 		}
 	}
-	if err := inventory.readMeshRoots(ctx, live); err != nil {
+	for _, read := range []func(context.Context, client.Reader) error{inventory.readMeshRoots, inventory.readReferences} {
+		if err := read(ctx, live); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if inventory.Mesh, err = ReadMesh(ctx, reader, place, inventory.Probe.Spec.Revision); err != nil {
 		return nil, err
 	}
-	return inventory, inventory.readPolicies(ctx, reader, rootNamespace)
+	return inventory, inventory.readPolicies(ctx, reader)
 }
 
 func (i *Inventory) readMeshRoots(ctx context.Context, live client.Reader) error {
@@ -147,47 +167,6 @@ func (i *Inventory) readServer(ctx context.Context, reader client.Reader) error 
 		}
 	}
 	return nil
-}
-
-// readPolicies finds out on the way whether Istio is there at all: its kinds may appear while the operator runs.
-func (i *Inventory) readPolicies(ctx context.Context, reader client.Reader, rootNamespace string) error {
-	namespaces := []string{i.Probe.Namespace}
-	if rootNamespace != i.Probe.Namespace {
-		namespaces = append(namespaces, rootNamespace)
-	}
-	for _, namespace := range namespaces {
-		var list securityv1.PeerAuthenticationList
-		err := reader.List(ctx, &list, client.InNamespace(namespace))
-		if meta.IsNoMatchError(err) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("list peerauthentications: %w", err)
-		}
-		for _, policy := range list.Items {
-			i.PeerAuthentications = append(i.PeerAuthentications, peerAuthentication(policy))
-			if policy.Namespace == i.Probe.Namespace {
-				i.existing[objectKey{"PeerAuthentication", policy.Name}] = policy
-			}
-		}
-	}
-	i.IstioInstalled = true
-	return nil
-}
-
-func peerAuthentication(policy *securityv1.PeerAuthentication) meshpolicy.PeerAuthentication {
-	ports := map[uint32]api.MTLSMode{}
-	for port, mtls := range policy.Spec.GetPortLevelMtls() {
-		ports[port] = mode(mtls)
-	}
-	return meshpolicy.PeerAuthentication{
-		Namespace: policy.Namespace, Name: policy.Name, Created: policy.CreationTimestamp.Time,
-		Selector: policy.Spec.GetSelector().GetMatchLabels(), Mode: mode(policy.Spec.GetMtls()), PortModes: ports,
-	}
-}
-
-func mode(mtls *securityv1beta1.PeerAuthentication_MutualTLS) api.MTLSMode {
-	return api.MTLSMode(mtls.GetMode().String())
 }
 
 func ours() client.MatchingLabels {

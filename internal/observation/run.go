@@ -19,6 +19,55 @@ type Run struct {
 type Result struct {
 	Seen   Observation
 	Failed *Failure
+	// Endpoints are the results of the requests to single endpoints that the path dials beside the Service's address.
+	Endpoints []EndpointResult
+}
+
+// EndpointResult is what came of the latest request to one endpoint. In a run that left the endpoint out, it is that of
+// an earlier run.
+type EndpointResult struct {
+	Endpoint Endpoint
+	// Asked is when the run began that dialed it; zero where none has yet.
+	Asked time.Time
+	Result
+	// Control is what came of the path sleep in that run.
+	Control Result
+}
+
+// Endpoint is one address behind a Service.
+type Endpoint struct {
+	// ID changes when something else stands behind the address.
+	ID string
+	// Name is the endpoint's name for people, and Address what to dial, as host:port.
+	Name, Address string
+}
+
+// Wrapping is what the counters of the client's Envoy say of one request.
+type Wrapping string
+
+const (
+	// WrappedInTLS means that Envoy made exactly one connection to the Service, in TLS.
+	WrappedInTLS Wrapping = "WrappedInTLS"
+	// PassedOn means that it made exactly one, without TLS of its own.
+	PassedOn Wrapping = "PassedOn"
+	// NotCounted means that the counters were not read, or counted other requests too.
+	NotCounted Wrapping = "NotCounted"
+)
+
+// Wrapping tells how the client's Envoy sent the request. A connection by way of the PassthroughCluster is one that Envoy
+// knows no Service for, and sends as it is.
+func (o Observation) Wrapping() Wrapping {
+	counted := o.Counted
+	switch {
+	case counted == nil || counted.Error != "" || counted.Connections+counted.Passthrough != 1:
+		return NotCounted
+	case counted.Connections == 1 && counted.Handshakes == 1:
+		return WrappedInTLS
+	case counted.Handshakes == 0:
+		return PassedOn
+	default:
+		return NotCounted
+	}
 }
 
 // FailureKind says why a request could not be sent or its observation not be had.
@@ -41,8 +90,8 @@ type Failure struct {
 	Message string
 }
 
-// Signature is what two runs have in common that found the same: for every path how it ended, who answered and with
-// what code. Times are no part of it.
+// Signature is what two runs have in common that found the same: for every path and endpoint how it ended, who answered
+// and with what code, and how the request was sent. Times are no part of it.
 func (r Run) Signature() string {
 	names := make([]string, 0, len(r.Results))
 	for name := range r.Results {
@@ -52,15 +101,21 @@ func (r Run) Signature() string {
 	var b strings.Builder
 	for _, name := range names {
 		result := r.Results[name]
-		if result.Failed != nil {
-			fmt.Fprintf(&b, "%s=%s;", name, result.Failed.Kind)
-			continue
+		fmt.Fprintf(&b, "%s=%s;", name, result.signature())
+		for _, endpoint := range result.Endpoints {
+			fmt.Fprintf(&b, "%s=%s;", endpoint.Endpoint.ID, endpoint.signature())
 		}
-		fingerprint := ""
-		if result.Seen.Leaf != nil && result.Seen.SPIFFE() == "" {
-			fingerprint = result.Seen.Leaf.SHA256
-		}
-		fmt.Fprintf(&b, "%s=%s,%d,%s,%s,%s;", name, result.Seen.Class, result.Seen.HTTPCode, result.Seen.SPIFFE(), fingerprint, result.Seen.Alert)
 	}
 	return b.String()
+}
+
+func (r Result) signature() string {
+	if r.Failed != nil {
+		return string(r.Failed.Kind)
+	}
+	fingerprint := ""
+	if r.Seen.Leaf != nil && r.Seen.SPIFFE() == "" {
+		fingerprint = r.Seen.Leaf.SHA256
+	}
+	return fmt.Sprintf("%s,%d,%s,%s,%s,%s", r.Seen.Class, r.Seen.HTTPCode, r.Seen.SPIFFE(), fingerprint, r.Seen.Alert, r.Seen.Wrapping())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -152,4 +153,18 @@ func progressing(format string, args ...any) State {
 
 func troubled(reason, format string, args ...any) State {
 	return State{Troubled: true, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// CheckedSince is since when kubelet's own readiness probes have found the pod ready without a break; zero where it is
+// not ready or has no container with such a probe.
+func CheckedSince(pod corev1.Pod) time.Time {
+	if !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name != sidecarContainer && c.ReadinessProbe != nil }) {
+		return time.Time{}
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
+			return condition.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
 }

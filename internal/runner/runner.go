@@ -125,9 +125,9 @@ func (r *Runner) loop(ctx context.Context, key Key, t *task) {
 	defer stop()
 	defer r.tidyStreams()
 	for ctx.Err() == nil {
-		plan, runCtx := t.begin(ctx)
+		plan, turns, runCtx := t.begin(ctx)
 		started := time.Now()
-		run := r.run(runCtx, plan, started)
+		run := r.run(runCtx, plan, turns, started)
 		if runCtx.Err() != nil {
 			r.tidyStreams()
 			continue // replanned or stopped: what was seen belongs to no present plan
@@ -140,13 +140,13 @@ func (r *Runner) loop(ctx context.Context, key Key, t *task) {
 }
 
 // run sends the requests of all paths side by side.
-func (r *Runner) run(ctx context.Context, plan Plan, started time.Time) observation.Run {
+func (r *Runner) run(ctx context.Context, plan Plan, turns turns, started time.Time) observation.Run {
 	run := observation.Run{Started: started, Results: map[string]observation.Result{}}
 	var mu sync.Mutex
 	var paths sync.WaitGroup
 	for path, request := range maps.All(plan.Requests) {
 		paths.Go(func() {
-			result := r.ask(ctx, request, plan.Timeout)
+			result := r.askPath(ctx, request, turns[path], plan.Timeout, started)
 			mu.Lock()
 			defer mu.Unlock()
 			run.Results[path] = result
@@ -154,6 +154,23 @@ func (r *Runner) run(ctx context.Context, plan Plan, started time.Time) observat
 	}
 	paths.Wait()
 	return run
+}
+
+// askPath sends a path's request to the Service's address, and beside it those to the endpoints whose turn it is.
+func (r *Runner) askPath(ctx context.Context, request Request, endpoints []observation.Endpoint, timeout time.Duration, started time.Time) observation.Result {
+	results := make([]observation.EndpointResult, len(endpoints))
+	var asking sync.WaitGroup
+	for i, endpoint := range endpoints {
+		asking.Go(func() {
+			single := request
+			single.Ask.Address = endpoint.Address
+			results[i] = observation.EndpointResult{Endpoint: endpoint, Asked: started, Result: r.ask(ctx, single, timeout)}
+		})
+	}
+	result := r.ask(ctx, request, timeout)
+	asking.Wait()
+	result.Endpoints = results
+	return result
 }
 
 func (r *Runner) ask(ctx context.Context, request Request, timeout time.Duration) observation.Result {

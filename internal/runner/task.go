@@ -19,20 +19,36 @@ type task struct {
 	mu   sync.Mutex
 	plan Plan
 	runs []observation.Run
+	// endpoints are the latest results of every path's endpoints.
+	endpoints endpointBook
+	// signature is that of the latest run, of whatever epoch.
+	signature string
+	handled   string
 	// interrupt ends the run under way.
 	interrupt context.CancelFunc
-	// quickUntil is when the present quick series ends at the latest; satisfied counts the satisfied runs in a row in it.
-	quickUntil time.Time
-	settling   bool
-	satisfied  int
+	// quickSince and quickUntil bound the present quick series; computed counts the runs in a row in it that show what
+	// is computed.
+	quickSince, quickUntil time.Time
+	computed               int
+	settling               bool
+	change                 *change
 	// sinceChange counts the runs since the last one that found something new, and lastWake is when the last one began
 	// for which the controller was woken.
 	sinceChange int
 	lastWake    time.Time
 }
 
+// change is a Change under way.
+type change struct {
+	Change
+	// answered says that both policies promise an answer on the path Control.
+	answered bool
+	// before is the signature of the last run under the old policy.
+	before string
+}
+
 func newTask(plan Plan) *task {
-	t := &task{kick: make(chan struct{}, 1)}
+	t := &task{kick: make(chan struct{}, 1), endpoints: endpointBook{}}
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	t.plan = plan
 	t.startQuickly()
@@ -52,7 +68,12 @@ func (t *task) report(epoch string) Report {
 	if t.plan.Epoch != epoch {
 		return Report{}
 	}
-	return Report{Runs: slices.Clone(t.runs), Settling: t.settling}
+	report := Report{Runs: slices.Clone(t.runs), Settling: t.settling, Handled: t.handled}
+	if t.change != nil {
+		copied := t.change.Change
+		report.Change = &copied
+	}
+	return report
 }
 
 func (t *task) replan(plan Plan) {
@@ -65,6 +86,14 @@ func (t *task) replan(plan Plan) {
 	}
 	if old.Policy != plan.Policy {
 		t.settling = true
+		t.change = &change{
+			Change:   Change{Cause: plan.Cause, From: old.Policy, To: plan.Policy, Seen: time.Now()},
+			answered: old.Answers && plan.Answers,
+			before:   t.signature,
+		}
+	}
+	if old.Epoch != plan.Epoch || old.Policy != plan.Policy {
+		t.endpoints = endpointBook{}
 	}
 	if old.Epoch != plan.Epoch || old.Occasion != plan.Occasion {
 		t.startQuickly()
@@ -81,13 +110,15 @@ func (t *task) replan(plan Plan) {
 }
 
 func (t *task) startQuickly() {
-	t.quickUntil = time.Now().Add(SettleTime)
-	t.satisfied = 0
+	t.quickSince = time.Now()
+	t.quickUntil = t.quickSince.Add(SettleTime)
+	t.computed = 0
 	t.sinceChange = 0
 }
 
-// begin returns the plan to run now, and a context that ends when the plan is replaced or the next run begins.
-func (t *task) begin(ctx context.Context) (Plan, context.Context) {
+// begin returns the plan to run now, the endpoints whose turn it is, and a context that ends when the plan is replaced or
+// the next run begins.
+func (t *task) begin(ctx context.Context) (Plan, turns, context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
@@ -98,7 +129,7 @@ func (t *task) begin(ctx context.Context) (Plan, context.Context) {
 		t.interrupt()
 	}
 	ctx, t.interrupt = context.WithCancel(ctx)
-	return t.plan, ctx
+	return t.plan, t.endpoints.turns(t.plan), ctx
 }
 
 // keep stores a run and says whether the controller should look at it.
@@ -108,43 +139,87 @@ func (t *task) keep(plan Plan, run observation.Run, heartbeat time.Duration) boo
 	if t.plan.Epoch != plan.Epoch {
 		return false
 	}
+	t.endpoints.record(plan, &run)
+	signature := run.Signature()
 	t.sinceChange++
-	if len(t.runs) == 0 || t.runs[len(t.runs)-1].Signature() != run.Signature() {
+	if len(t.runs) == 0 || t.signature != signature {
 		t.sinceChange = 0
 	}
+	t.signature = signature
 	t.runs = append(t.runs, run)
 	t.runs = slices.Clone(t.runs[max(0, len(t.runs)-History):])
 
-	t.satisfied++
-	if !plan.Satisfied(run) {
-		t.satisfied = 0
-	}
-	settled := t.settling && (t.satisfied > 0 || !time.Now().Before(t.quickUntil))
-	if settled {
-		t.settling = false
-	}
+	settled := t.settle(plan, run, signature)
+	asked := t.handled != plan.Requested
+	t.handled = plan.Requested
 	// Counted from start to start, as the interval is: where both are as long, every run is a heartbeat.
-	if !settled && t.sinceChange >= History && run.Started.Sub(t.lastWake) < heartbeat {
+	if !settled && !asked && t.sinceChange >= History && run.Started.Sub(t.lastWake) < heartbeat {
 		return false
 	}
 	t.lastWake = run.Started
 	return true
 }
 
+// settle follows the proxies to a new policy, and says whether this run ends it.
+func (t *task) settle(plan Plan, run observation.Run, signature string) bool {
+	t.computed++
+	if !plan.AsComputed(run) {
+		t.computed = 0
+	}
+	if !t.settling {
+		return false
+	}
+	change := t.change
+	if change != nil {
+		change.count(run.Results[plan.Control])
+	}
+	now := time.Now()
+	arrived := t.computed > 0
+	if change != nil && change.before == signature && now.Sub(change.Seen) < unnoticeable {
+		arrived = false
+	}
+	if !arrived && now.Before(t.quickUntil) {
+		return false
+	}
+	t.settling = false
+	if change != nil {
+		change.Settled, change.After = arrived, now.Sub(change.Seen)
+	}
+	return true
+}
+
+func (c *change) count(result observation.Result) {
+	if result.Failed != nil {
+		return
+	}
+	c.Sent++
+	if c.answered && result.Seen.Class != observation.Answered {
+		c.Lost++
+	}
+}
+
 // wait returns when the next run is due, the plan has changed, or ctx has ended.
 func (t *task) wait(ctx context.Context, started time.Time) {
-	t.mu.Lock()
-	pause := quickPause
-	if t.satisfied >= quickSatisfied || !time.Now().Before(t.quickUntil) {
-		t.quickUntil = time.Time{}
-		pause = time.Until(started.Add(t.plan.Interval))
-	}
-	t.mu.Unlock()
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(t.pause(started))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-t.kick:
 	case <-ctx.Done():
+	}
+}
+
+func (t *task) pause(started time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	switch {
+	case t.computed >= t.plan.Repeats && !t.settling, !now.Before(t.quickUntil):
+		t.quickUntil = time.Time{}
+		return time.Until(started.Add(t.plan.Interval))
+	case now.Sub(t.quickSince) < quickestFor:
+		return quickestWait
+	default:
+		return quickPause
 	}
 }

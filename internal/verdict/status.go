@@ -17,6 +17,14 @@ type Judgement struct {
 	Standing   Standing
 	Paths      []Path
 	Policy     Policy
+	// Settling says that a new policy is on its way to the proxies.
+	Settling bool
+	// Certificate is the server's own certificate as it was seen; nil where it was not.
+	Certificate *api.CertificateStatus
+	// Change is the latest change of the policy; nil where there was none since the operator started.
+	Change *api.PolicyChange
+	// Handled is the annotation's value that the latest run answered.
+	Handled string
 }
 
 // Status returns the status that follows old. Where nothing but times, latencies and counters would change, it returns
@@ -28,9 +36,16 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 	switch judgement.Standing.Phase {
 	case Judged:
 		setPaths(&status, judgement.Paths, now)
+		if judgement.Certificate != nil {
+			status.Certificate = judgement.Certificate
+		}
+		if judgement.Change != nil {
+			status.LastPolicyChange = judgement.Change
+		}
+		status.LastHandledRequest = clip(judgement.Handled, maxHandled)
 	case Suspended:
 	default:
-		status.Paths, status.LastProbeTime = nil, nil
+		status.Paths, status.LastProbeTime, status.Certificate = nil, nil, nil
 	}
 	if equality.Semantic.DeepEqual(steady(old), steady(status)) && !due(old, status, heartbeat) {
 		return old
@@ -40,6 +55,9 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 
 func setConditions(status *api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time) {
 	conditions := Conditions(judgement.Standing, judgement.Paths, judgement.Policy)
+	if judgement.Settling && judgement.Standing.Phase == Judged {
+		conditions = append(conditions, condition(api.ConditionReconciling, metav1.ConditionTrue, api.ReasonProgressing, "waiting for the sidecars to follow the policy"))
+	}
 	for _, kind := range []string{api.ConditionReconciling, api.ConditionStalled} {
 		if !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == kind }) {
 			meta.RemoveStatusCondition(&status.Conditions, kind)

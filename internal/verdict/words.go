@@ -12,6 +12,8 @@ import (
 
 const (
 	notProbed        = "not probed"
+	timedOut         = "timeout"
+	noConnection     = "no connection"
 	maxCounted       = 10
 	latencyPrecision = 10 * time.Microsecond
 
@@ -20,6 +22,7 @@ const (
 	maxPeer    = 512
 	maxName    = 64
 	maxVersion = 16
+	maxHandled = 256
 )
 
 // Word is how the status spells what a request met: an HTTP status code, refused, or a short word. "refused" is said
@@ -31,9 +34,9 @@ func Word(seen observation.Observation) string {
 	case observation.ClientCertificateRequired:
 		return expectation.Refused
 	case observation.ConnectionRefused, observation.Unreachable:
-		return "no connection"
+		return noConnection
 	case observation.ConnectTimeout, observation.HandshakeTimeout, observation.ResponseTimeout:
-		return "timeout"
+		return timedOut
 	case observation.HandshakeClosed, observation.ResponseClosed, observation.ClosedAfterCertificateRequest:
 		return "closed"
 	case observation.HandshakeReset, observation.ResponseReset:
