@@ -228,13 +228,25 @@ func explanations(v *visit) map[api.PathName]string {
 		if ok && computed.Kind == expected.Kind && (expected.Encryption == "" || computed.Encryption == expected.Encryption) {
 			continue
 		}
-		first := v.policies.endpoints[0]
-		explained[path] = first.Server.String()
-		if path == api.PathSleep {
-			explained[path] = fmt.Sprintf("the client's sidecar sends %s: %s", first.Client.Sends, first.Client.Why)
-		}
+		explained[path] = explain(path, expected, v.policies.endpoints)
 	}
 	return explained
+}
+
+// explain says why a path cannot show what is expected: by the first endpoint that promises something else.
+func explain(path api.PathName, expected expectation.Expectation, endpoints []verdict.EndpointPolicy) string {
+	for _, endpoint := range endpoints {
+		promise := expectation.Promise{Sidecar: api.SidecarEnabled, Mode: endpoint.Server.Enforced(), Sends: endpoint.Client.Sends}
+		promised := promise.Expectations()[path]
+		if promised.Kind == expected.Kind && promised.Encryption == expected.Encryption {
+			continue
+		}
+		if path == api.PathSleep {
+			return fmt.Sprintf("the client's sidecar sends %s: %s", endpoint.Client.Sends, endpoint.Client.Why)
+		}
+		return endpoint.Server.String()
+	}
+	return ""
 }
 
 func execForbidden(run observation.Run) string {

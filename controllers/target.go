@@ -31,9 +31,20 @@ func (r *Reconciler) findTarget(_ context.Context, v *visit) (verdict.Standing, 
 	if len(v.Target.Endpoints) == 0 {
 		r.Runner.Forget(keyOf(v))
 		return verdict.Standing{Phase: verdict.Troubled, Reason: api.ReasonNoEndpoints,
-			Message: fmt.Sprintf("no endpoint of %s is ready (%d are not): see why its pods do not come up; the probe goes on by itself then", v.Target, v.Target.NotReady)}, nil
+			Message: fmt.Sprintf("no endpoint of %s is ready (%s): see why its pods do not come up; the probe goes on by itself then", v.Target, unready(v.Target.NotReady))}, nil
 	}
 	return proceed, nil
+}
+
+func unready(endpoints int) string {
+	switch endpoints {
+	case 0:
+		return "there is none at all"
+	case 1:
+		return "there is one that is not"
+	default:
+		return fmt.Sprintf("there are %d that are not", endpoints)
+	}
 }
 
 func (r *Reconciler) crossesNamespaces(v *visit) (reason, message string) {

@@ -72,6 +72,10 @@ func ready(paths []Path, policy Policy) metav1.Condition {
 	var verified, kept, refuted, open []string
 	for _, path := range paths {
 		said := fmt.Sprintf("%s: %s", path.Evidence.Name, path.Message)
+		if policy.Status == metav1.ConditionFalse && path.Evidence.Observed != path.Evidence.Expected && path.Evidence.Expected != "" {
+			// The policy's own message explains it; the path's condition has all of it.
+			said = fmt.Sprintf("%s: %s instead of %s", path.Evidence.Name, path.Evidence.Observed, path.Evidence.Expected)
+		}
 		switch {
 		case path.Status == metav1.ConditionFalse:
 			refuted = append(refuted, said)
