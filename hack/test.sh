@@ -17,6 +17,8 @@ unit() { go test -trimpath ./...; }
 lab_module() { (cd hack/lab && go test -trimpath ./...); }
 # Brings a lab up, kills it, takes it down, and compares the machine before and after.
 lab_itself() { (cd hack/lab && HTTPSMESHPROBE_LAB_TEST=1 go test -trimpath -count=1 -timeout 15m -run 'TestLab$' .); }
+# Istio's own packages, of the versions that the lab has just compiled.
+oracle() { (cd test/oracle && CGO_ENABLED=0 go test -trimpath -count=1 -v ./... | grep -v '^=== '); }
 # Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
 lab_program() { make --no-print-directory bin/lab; }
 
@@ -31,6 +33,7 @@ else
   export KUBEBUILDER_ASSETS
 fi
 part "unit, API and controllers" unit
+part "oracle: policies by Istio itself" oracle
 part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   part "lab: a real one" lab_itself

@@ -436,10 +436,10 @@ type PolicyChange struct {
 	SettledAfter *metav1.Duration `json:"settledAfter,omitempty"`
 	// probesSent is how many requests were sent on the path sleep until then.
 	// +optional
-	ProbesSent int32 `json:"probesSent,omitempty"`
+	ProbesSent int32 `json:"probesSent"`
 	// probesLost is how many of these got no answer, where the policies before and after both promise one.
 	// +optional
-	ProbesLost int32 `json:"probesLost,omitempty"`
+	ProbesLost int32 `json:"probesLost"`
 }
 
 // AnnotationRequestedAt asks for a run at once when its value changes; status.lastHandledRequest repeats the value.
