@@ -1,7 +1,7 @@
 package controllers
 
 import (
-	"fmt"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -53,16 +53,20 @@ func (m *policyMemory) forget(probe types.NamespacedName) {
 func policyObjects(v *visit) map[string]string {
 	objects := map[string]string{}
 	for _, policy := range v.PeerAuthentications {
-		objects[policy.String()] = fmt.Sprintf("%+v", policy)
+		objects[policy.String()] = encoded(policy)
 	}
 	for _, rule := range v.DestinationRules {
-		content := fmt.Sprintf("%+v %+v", rule, rule.TLS)
-		for _, port := range slices.Sorted(maps.Keys(rule.PortTLS)) {
-			content += fmt.Sprintf(" %d %+v", port, rule.PortTLS[port])
-		}
-		objects[rule.String()] = content
+		objects[rule.String()] = encoded(rule)
 	}
 	return objects
+}
+
+func encoded(policy any) string {
+	text, err := json.Marshal(policy)
+	if err != nil {
+		panic(err) // strings, numbers, maps and times always encode
+	}
+	return string(text)
 }
 
 func changedObject(before, now map[string]string, deciders string) string {

@@ -93,7 +93,7 @@ const (
 	// or SettleTime has passed. Most of what proxies do wrong while they follow lies in its first moments.
 	quickPause   = 250 * time.Millisecond
 	quickestFor  = 750 * time.Millisecond
-	quickestWait = 40 * time.Millisecond
+	quickestWait = 15 * time.Millisecond
 
 	// unnoticeable is how long a new policy is given to arrive of which no run can tell that it did, because the paths
 	// show the same under the old one.
