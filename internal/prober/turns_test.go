@@ -160,7 +160,7 @@ func TestProbesThatDoNotCountSpoilTheCountsOfOthers(t *testing.T) {
 func TestProbesWhoseTurnDoesNotCome(t *testing.T) {
 	e := startEnvoy(t, map[string]uint64{nginxStats + members: 1})
 	held := startHeldPeer(t, e, nginxStats+taken)
-	a := startPatientAgent(t, turnWait)
+	a := startPatientAgent(t, time.Millisecond)
 	first := countedRequest(held.address, e.admin)
 	a.ask(first)
 	<-held.arrived
@@ -177,6 +177,21 @@ func TestProbesWhoseTurnDoesNotCome(t *testing.T) {
 	seen = a.next()
 	wantClass(t, seen, observation.Answered)
 	wantUncounted(t, seen, "another probe was under way")
+}
+
+func TestAnAgentWaitsForTurns(t *testing.T) {
+	e := startEnvoy(t, map[string]uint64{nginxStats + members: 1})
+	held := startHeldPeer(t, e)
+	a := startAgent(t, ample)
+	a.ask(countedRequest(held.address, e.admin))
+	<-held.arrived
+	asked := time.Now()
+	a.ask(countedRequest(startCountedPeer(t, e), e.admin))
+	if seen := a.next(); seen.Started.Sub(asked) < turnWait {
+		t.Errorf("the probe began %v after it was asked for, want %v or more", seen.Started.Sub(asked), turnWait)
+	}
+	close(held.open)
+	a.next()
 }
 
 // The clock in a bubble is its own.
