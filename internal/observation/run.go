@@ -48,7 +48,7 @@ type Wrapping string
 const (
 	// WrappedInTLS means that Envoy made exactly one connection to the Service, in TLS.
 	WrappedInTLS Wrapping = "WrappedInTLS"
-	// PassedOn means that it made exactly one, without TLS of its own.
+	// PassedOn means that it made exactly one, and finished no TLS handshake of its own on it.
 	PassedOn Wrapping = "PassedOn"
 	// NotCounted means that the counters were not read, or counted other requests too.
 	NotCounted Wrapping = "NotCounted"

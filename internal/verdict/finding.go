@@ -240,7 +240,9 @@ func showsKind(expected expectation.Expectation, server Server, result observati
 // encryption is how the request left the client's pod.
 func encryption(seen observation.Observation) api.Encryption {
 	switch {
-	case seen.Wrapping() == observation.PassedOn:
+	case seen.Wrapping() == observation.PassedOn && (seen.Leaf != nil || seen.Class == observation.NotTLS):
+		// Something came back through the connection. Where nothing did, Envoy's own handshake may have failed, which it
+		// counts as little as none.
 		return api.EncryptionPlaintext
 	case seen.Wrapping() == observation.WrappedInTLS && seen.Class == observation.Answered:
 		// Only a sidecar that took the mesh's certificate can have passed the request on to the server.
