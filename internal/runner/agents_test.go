@@ -165,19 +165,14 @@ var (
 	outsiderPod = Vantage{Namespace: "shop", Pod: "meshprobe-outsider-1", UID: "2", Container: "sleep"}
 )
 
-// planOf is a plan with one path from each of the containers, satisfied by 200 on all of them.
+// planOf is a plan with one path from each of the containers, which computes 200 for all of them.
 func planOf(edit func(*Plan), from ...Vantage) Plan {
 	plan := Plan{
 		Interval: time.Minute, Timeout: 5 * time.Second, Epoch: "epoch", Occasion: "occasion", Policy: "policy",
-		Requests: map[string]Request{},
-		Satisfied: func(run observation.Run) bool {
-			for _, result := range run.Results {
-				if result.Failed != nil || result.Seen.HTTPCode != 200 {
-					return false
-				}
-			}
-			return true
-		},
+		Control: sleepPod.Pod, Answers: true, Repeats: 2,
+		Requests:   map[string]Request{},
+		AsComputed: allAnswer200,
+		Matches:    func(_ string, result observation.EndpointResult) bool { return answers200(result.Result) },
 	}
 	for _, vantage := range from {
 		plan.Requests[vantage.Pod] = Request{From: &vantage, Ask: observation.Request{Address: "strict-nginx.shop:443", Path: "/"}}
@@ -186,6 +181,25 @@ func planOf(edit func(*Plan), from ...Vantage) Plan {
 		edit(&plan)
 	}
 	return plan
+}
+
+func answers200(result observation.Result) bool {
+	return result.Failed == nil && result.Seen.HTTPCode == 200
+}
+
+// allAnswer200 says whether every path, and every endpoint that a path dials, was asked and answered 200.
+func allAnswer200(run observation.Run) bool {
+	for _, result := range run.Results {
+		if !answers200(result) {
+			return false
+		}
+		for _, endpoint := range result.Endpoints {
+			if endpoint.Asked.IsZero() || !answers200(endpoint.Result) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // bench is a runner under test with the agents that it talks to.

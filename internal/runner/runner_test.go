@@ -148,8 +148,8 @@ func TestStreamsFollowThePlansHoweverFastTheyChange(t *testing.T) {
 func TestContextOfARunEndsWithTheNext(t *testing.T) {
 	one := newTask(planOf(nil))
 	defer one.stop()
-	_, first := one.begin(context.Background())
-	_, second := one.begin(context.Background())
+	_, _, first := one.begin(context.Background())
+	_, _, second := one.begin(context.Background())
 	if first.Err() == nil || second.Err() != nil {
 		t.Errorf("contexts: got %v and %v, want only the first at its end: each one left open stays with the task", first.Err(), second.Err())
 	}
@@ -169,7 +169,7 @@ func TestStartReturnsAfterEverythingHasEnded(t *testing.T) {
 		go func() { ended <- b.Start(ctx) }()
 		b.Set(shop, planOf(nil, sleepPod))
 		b.Set(other, planOf(nil, outsiderPod))
-		time.Sleep(time.Minute + quickPause + 500*time.Millisecond) // in the middle of a run
+		time.Sleep(time.Minute + time.Second + quickPause + 500*time.Millisecond) // in the middle of the third run
 		cancelled := time.Now()
 		cancel()
 		if err := <-ended; err != nil {

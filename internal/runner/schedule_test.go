@@ -11,30 +11,36 @@ import (
 
 func TestRunsBeginQuicklyAndThenAnIntervalApart(t *testing.T) {
 	for name, test := range map[string]struct {
+		edit func(*Plan)
 		play func(*agent) error
 		want []time.Duration
 	}{
-		"satisfied at once": {
+		"as computed at once": {
 			play: codes(200),
-			want: append([]time.Duration{quickPause}, repeat(time.Minute, 9)...),
+			want: append([]time.Duration{quickestWait}, repeat(time.Minute, 9)...),
 		},
 		"an interval is counted from start to start": {
 			play: slowly(2 * time.Second),
 			want: append([]time.Duration{quickPause + 2*time.Second}, repeat(time.Minute, 9)...),
 		},
-		"two satisfied runs in a row are needed": {
+		"two runs in a row have to be as computed": {
 			play: codes(503, 200, 503, 200, 200),
-			want: append(repeat(quickPause, 4), repeat(time.Minute, 9)...),
+			want: append(repeat(quickestWait, 4), repeat(time.Minute, 9)...),
 		},
-		"never satisfied": {
+		"more in a row, if the plan says so": {
+			edit: func(p *Plan) { p.Repeats = 4 },
+			play: codes(200, 503, 200),
+			want: append(repeat(quickestWait, 5), repeat(time.Minute, 9)...),
+		},
+		"never as computed": {
 			play: codes(503),
-			want: append(repeat(quickPause, int(SettleTime/quickPause)), repeat(time.Minute, 9)...),
+			want: append(quickSeries(), repeat(time.Minute, 9)...),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := startBench(t, test.play)
-				b.Set(shop, planOf(nil, sleepPod))
+				b.Set(shop, planOf(test.edit, sleepPod))
 				time.Sleep(time.Hour)
 				got := gaps(b.agents.requests(sleepPod))
 				if len(got) < len(test.want) || !slices.Equal(got[:len(test.want)], test.want) {
@@ -44,6 +50,16 @@ func TestRunsBeginQuicklyAndThenAnIntervalApart(t *testing.T) {
 		})
 	}
 }
+
+// quickSeries are the times between the runs of a series that never shows what is computed, the runs themselves taking no
+// time: quickest at first, then quick until SettleTime has passed.
+func quickSeries() []time.Duration {
+	first := repeat(quickestWait, roundedUp(quickestFor, quickestWait))
+	rest := SettleTime - time.Duration(len(first))*quickestWait
+	return append(first, repeat(quickPause, roundedUp(rest, quickPause))...)
+}
+
+func roundedUp(d, step time.Duration) int { return int((d + step - 1) / step) }
 
 func TestRunThatOutlastsTheIntervalIsNotOverlapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -88,13 +104,13 @@ func TestSettling(t *testing.T) {
 	for name, test := range map[string]struct {
 		edit func(*Plan)
 		play func(*agent) error
-		// want is Settling after the runs at 0, 250 ms, 500 ms, …
+		// want is Settling after each of the first runs, quickestWait apart
 		want []bool
 	}{
-		"not of a plan that is not fresh":           {nil, codes(503), []bool{false, false, false}},
-		"of a fresh plan until a run is satisfied":  {fresh, codes(503, 503, 200, 503), []bool{true, true, false, false}},
-		"not when the first run is satisfied":       {fresh, codes(200), []bool{false, false}},
-		"of a fresh plan no longer than SettleTime": {fresh, codes(503), []bool{true, true, true}},
+		"not of a plan that is not fresh":            {nil, codes(503), []bool{false, false, false}},
+		"of a fresh plan until a run is as computed": {fresh, codes(503, 503, 200, 503), []bool{true, true, false, false}},
+		"not when the first run is as computed":      {fresh, codes(200), []bool{false, false}},
+		"of a fresh plan no longer than SettleTime":  {fresh, codes(503), []bool{true, true, true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -104,7 +120,7 @@ func TestSettling(t *testing.T) {
 				for range test.want {
 					synctest.Wait()
 					got = append(got, b.Report(shop, "epoch").Settling)
-					time.Sleep(quickPause)
+					time.Sleep(quickestWait)
 				}
 				if !slices.Equal(got, test.want) {
 					t.Errorf("Settling run by run: got %v, want %v", got, test.want)
