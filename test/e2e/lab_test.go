@@ -93,17 +93,27 @@ func namespace(t *testing.T) string {
 	return ns.Name
 }
 
-// probe makes a probe with short times, so that a test need not wait for the schedule.
-func probe(t *testing.T, namespace, name string, sidecar api.Sidecar, mode api.MTLSMode) *api.HTTPSMeshProbe {
-	t.Helper()
+// newProbe is a probe with short times, so that a test need not wait for the schedule.
+func newProbe(namespace, name string, sidecar api.Sidecar, mode api.MTLSMode) *api.HTTPSMeshProbe {
 	hmp := &api.HTTPSMeshProbe{}
 	hmp.Namespace, hmp.Name = namespace, name
 	hmp.Spec.Target.Sidecar = sidecar
 	hmp.Spec.MTLS.Mode = mode
 	hmp.Spec.Interval.Duration, hmp.Spec.Timeout.Duration = 5*time.Second, 2*time.Second
+	return hmp
+}
+
+func createProbe(t *testing.T, hmp *api.HTTPSMeshProbe) {
+	t.Helper()
 	if err := lab.Create(t.Context(), hmp); err != nil {
-		t.Fatalf("create probe %s: %v", name, err)
+		t.Fatalf("create probe %s: %v", hmp.Name, err)
 	}
+}
+
+func probe(t *testing.T, namespace, name string, sidecar api.Sidecar, mode api.MTLSMode) *api.HTTPSMeshProbe {
+	t.Helper()
+	hmp := newProbe(namespace, name, sidecar, mode)
+	createProbe(t, hmp)
 	return hmp
 }
 

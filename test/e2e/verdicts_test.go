@@ -62,26 +62,41 @@ func create(t *testing.T, namespace, file string) {
 	}
 }
 
-// checkEvidence holds what the status says of each path against what must be true on the wire.
+// checkEvidence holds what the status says against what must be true on the wire, and expects every condition to be True.
 func checkEvidence(t *testing.T, hmp *api.HTTPSMeshProbe) {
 	t.Helper()
 	for _, path := range hmp.Status.Paths {
-		if path.TLSVersion != "TLS 1.3" || path.CipherSuite == "" || path.Latency == nil || path.LastProbeTime == nil {
-			t.Errorf("%s: evidence is missing: %+v", path.Name, path)
-		}
-		spiffe := "spiffe://cluster.local/ns/" + hmp.Namespace + "/sa/" + hmp.Name + "-nginx"
-		refused := path.Observed == "refused"
-		switch {
-		case refused && (path.Peer != spiffe || path.Alert != "certificate_required" || !path.ClientCertificateRequested):
-			t.Errorf("%s: a refusal must show the sidecar's identity and its alert: %+v", path.Name, path)
-		case !refused && (!strings.HasPrefix(path.Peer, "sha256:") || path.ClientCertificateRequested || path.HTTPCode != 200):
-			t.Errorf("%s: an answer must show nginx's certificate: %+v", path.Name, path)
-		}
+		checkPath(t, hmp, path)
 	}
 	for _, kind := range []string{api.ConditionSleepVerified, api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified, api.ConditionPolicyInEffect} {
 		if c := condition(hmp, kind); c.Status != metav1.ConditionTrue {
 			t.Errorf("%s is %s: %s", kind, c.Status, c.Message)
 		}
+	}
+}
+
+// checkPath holds the evidence of one path against what it is said to have met: the server's own sidecar in a refusal,
+// nginx in an answer, and nobody where the connection broke in the handshake.
+func checkPath(t *testing.T, hmp *api.HTTPSMeshProbe, path api.PathStatus) {
+	t.Helper()
+	handshaken := path.TLSVersion == "TLS 1.3" && path.CipherSuite != ""
+	spiffe := "spiffe://cluster.local/ns/" + hmp.Namespace + "/sa/" + hmp.Name + "-nginx"
+	switch path.Observed {
+	case "refused":
+		if path.Peer != spiffe || path.Alert != "certificate_required" || !path.ClientCertificateRequested || !handshaken {
+			t.Errorf("%s: a refusal must show the sidecar's identity and its alert: %+v", path.Name, path)
+		}
+	case "200":
+		if !strings.HasPrefix(path.Peer, "sha256:") || path.ClientCertificateRequested || path.HTTPCode != 200 || !handshaken {
+			t.Errorf("%s: an answer must show nginx's certificate: %+v", path.Name, path)
+		}
+	default:
+		if path.Peer != "" || path.HTTPCode != 0 || handshaken {
+			t.Errorf("%s: a broken handshake must show no peer: %+v", path.Name, path)
+		}
+	}
+	if path.Latency == nil || path.LastProbeTime == nil {
+		t.Errorf("%s: evidence is missing: %+v", path.Name, path)
 	}
 }
 
