@@ -55,15 +55,18 @@ const (
 )
 
 // Wrapping tells how the client's Envoy sent the request. A connection by way of the PassthroughCluster is one that Envoy
-// knows no Service for, and sends as it is.
+// knows no Service for, and sends as it is; it counts only where it can be no other request's.
 func (o Observation) Wrapping() Wrapping {
-	counted := o.Counted
-	switch {
-	case counted == nil || counted.Error != "" || counted.Connections+counted.Passthrough != 1:
+	if o.Counted == nil || o.Counted.Error != "" {
 		return NotCounted
-	case counted.Connections == 1 && counted.Handshakes == 1:
+	}
+	counted := *o.Counted
+	toService := counted.Connections == 1 && counted.Passthrough == 0
+	elsewhere := counted.Connections == 0 && counted.Passthrough == 1 && !counted.PassthroughShared
+	switch {
+	case toService && counted.Handshakes == 1:
 		return WrappedInTLS
-	case counted.Handshakes == 0:
+	case (toService || elsewhere) && counted.Handshakes == 0:
 		return PassedOn
 	default:
 		return NotCounted
