@@ -11,9 +11,6 @@ import (
 	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
@@ -229,33 +226,9 @@ func TestDeletedProbeLeavesNothing(t *testing.T) {
 // objects lists every object of every kind in a namespace, but for events.
 func objects(t *testing.T, ns string) []string {
 	t.Helper()
-	lists, err := discovery.ServerPreferredNamespacedResources(lab.clientset.Discovery())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dynamicClient, err := dynamic.NewForConfig(lab.config)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, list := range lists {
-		version, err := schema.ParseGroupVersion(list.GroupVersion)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, resource := range list.APIResources {
-			// Endpoints are EndpointSlices once more, and deprecated.
-			if !slices.Contains(resource.Verbs, "list") || resource.Name == "events" || resource.Name == "endpoints" {
-				continue
-			}
-			found, err := dynamicClient.Resource(version.WithResource(resource.Name)).Namespace(ns).List(t.Context(), metav1.ListOptions{})
-			if err != nil {
-				t.Fatalf("list %s: %v", resource.Name, err)
-			}
-			for _, object := range found.Items {
-				names = append(names, resource.Name+"/"+object.GetName())
-			}
-		}
+	for _, object := range everything(t, ns) {
+		names = append(names, object.resource+"/"+object.GetName())
 	}
 	slices.Sort(names)
 	return names
