@@ -51,7 +51,7 @@ func (in Input) withEndpoints(found finding, expected expectation.Expectation, e
 	switch {
 	case found.outcome == api.OutcomeMismatch:
 	case worst != nil && worst.outcome == api.OutcomeMismatch:
-		found.outcome, found.reason, found.observed = worst.outcome, worst.reason, worst.observed
+		found.outcome, found.reason, found.observed, found.result = worst.outcome, worst.reason, worst.observed, worst.result
 		found.message = fmt.Sprintf("%s (%d of %d endpoints): %s", worstName, summary.Mismatched, summary.Total, worst.message)
 	case found.outcome == api.OutcomeUnknown:
 	case worst != nil:

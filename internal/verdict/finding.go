@@ -15,6 +15,8 @@ type finding struct {
 	reason   string
 	message  string
 	observed string
+	// result is what decided.
+	result observation.Result
 	// endpoints sums up those that were dialed one by one; nil where none were.
 	endpoints *api.EndpointsStatus
 }
@@ -78,10 +80,10 @@ func find(expected expectation.Expectation, server Server, result observation.Re
 		if result.Failed.Kind == observation.ExecForbidden {
 			reason = api.ReasonExecForbidden
 		}
-		return finding{outcome: api.OutcomeUnknown, reason: reason, message: result.Failed.Message, observed: notProbed}
+		return finding{outcome: api.OutcomeUnknown, reason: reason, message: result.Failed.Message, observed: notProbed, result: result}
 	}
 	seen := result.Seen
-	found := finding{observed: Word(seen)}
+	found := finding{observed: Word(seen), result: result}
 	switch expected.Kind {
 	case expectation.Refusal:
 		found.outcome, found.reason, found.message = findRefusal(expected, server, seen)
@@ -121,7 +123,7 @@ func findAnswer(expected expectation.Expectation, server Server, seen observatio
 
 func findInAnswer(expected expectation.Expectation, server Server, seen observation.Observation) (api.Outcome, string, string) {
 	switch {
-	case !server.owns(seen) && server.CA != nil && seen.SPIFFE() == "":
+	case !server.owns(seen) && len(server.Fingerprints) == 0 && server.CA != nil && seen.SPIFFE() == "":
 		return api.OutcomeMismatch, api.ReasonUnexpectedCertificate,
 			fmt.Sprintf("the answer came from %s, whose certificate target.ca does not vouch for under the name %s", peer(seen), server.Name)
 	case !server.owns(seen):
@@ -166,8 +168,9 @@ func findRefusal(expected expectation.Expectation, server Server, seen observati
 	}
 }
 
-// findFailure expects the client's sidecar and the server not to come to terms. A time-out is no such end: it may be
-// anything.
+// findFailure expects the client's sidecar and the server not to come to terms: the client's sidecar then ends the
+// connection, and the client sees nothing of a TLS handshake. Whoever shows a certificate was reached without TLS around the
+// client's, and any other end, such as a time-out, may have other causes.
 func findFailure(expected expectation.Expectation, server Server, seen observation.Observation) (api.Outcome, string, string) {
 	switch {
 	case Word(seen) == notProbed:
@@ -178,10 +181,16 @@ func findFailure(expected expectation.Expectation, server Server, seen observati
 	case seen.Class == observation.ClientCertificateRequired:
 		return api.OutcomeMismatch, api.ReasonUnexpectedAnswer,
 			fmt.Sprintf("refused by %s; expected no answer, because the client's sidecar should not come so far: %s", peer(seen), expected.Why)
-	case Word(seen) == timedOut, Word(seen) == noConnection:
-		return api.OutcomeUnknown, api.ReasonInconclusive, ending(seen) + ", which does not prove what was expected: " + expected.Why
-	default:
+	case seen.Leaf != nil, seen.CertificateRequested:
+		return api.OutcomeMismatch, api.ReasonUnexpectedAnswer,
+			fmt.Sprintf("the TLS handshake was answered by %s, then %s; expected no answer, because the client's sidecar should not come so far: %s",
+				peer(seen), ending(seen), expected.Why)
+	case seen.Class == observation.HandshakeClosed, seen.Class == observation.HandshakeReset,
+		// A server that takes the TLS of the client's sidecar and reads the client's as HTTP answers "400 Bad Request".
+		seen.Class == observation.NotTLS && seen.Wrapping() == observation.WrappedInTLS:
 		return api.OutcomeMatch, api.ReasonFailedAsDeclared, ending(seen) + ", as declared: " + expected.Why
+	default:
+		return api.OutcomeUnknown, api.ReasonInconclusive, ending(seen) + ", which does not prove what was expected: " + expected.Why
 	}
 }
 

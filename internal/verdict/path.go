@@ -136,11 +136,10 @@ func evidence(name api.PathName, expected expectation.Expectation, found finding
 		LastProbeTime:       &started,
 		Message:             clip(found.message, maxMessage),
 	}
-	result := run.Results[string(name)]
-	if result.Failed != nil || result.Seen.Class == "" {
+	if found.result.Failed != nil || found.result.Seen.Class == "" {
 		return status
 	}
-	seen := result.Seen
+	seen := found.result.Seen
 	status.HTTPCode = int32(seen.HTTPCode)
 	status.TLSVersion, status.CipherSuite = clip(seen.TLSVersion, maxVersion), clip(seen.CipherSuite, maxName)
 	status.Peer = clip(peerID(seen), maxPeer)
