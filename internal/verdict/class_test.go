@@ -18,37 +18,41 @@ type meaning struct {
 
 var (
 	noAnswer     = meaning{api.OutcomeMismatch, api.ReasonNoAnswer}
+	notTLS       = meaning{api.OutcomeMismatch, api.ReasonNotTLS}
+	unexpected   = meaning{api.OutcomeMismatch, api.ReasonUnexpectedAnswer}
+	asDeclared   = meaning{api.OutcomeMatch, api.ReasonFailedAsDeclared}
 	inconclusive = meaning{api.OutcomeUnknown, api.ReasonInconclusive}
 	notProbed    = meaning{api.OutcomeUnknown, api.ReasonNotProbed}
 )
 
 // classes says of every class what it means where nobody has shown the server's own certificate, but for Answered,
-// which is answered by the server, and ClientCertificateRequired, which comes from its sidecar.
+// which is answered by the server, and ClientCertificateRequired, which comes from its sidecar. The meanings are those
+// where an answer, a refusal, and a failure between the client's sidecar and the server are expected.
 var classes = map[observation.Class]struct {
-	result              observation.Result
-	word                string
-	wantAnswer, wantRef meaning
+	result                       observation.Result
+	word                         string
+	wantAnswer, wantRef, wantEnd meaning
 }{
 	observation.Answered: {served, "200",
-		meaning{api.OutcomeMatch, api.ReasonAnswered}, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}},
+		meaning{api.OutcomeMatch, api.ReasonAnswered}, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, unexpected},
 	observation.ClientCertificateRequired: {turnedAway, "refused",
-		meaning{api.OutcomeMismatch, api.ReasonRefused}, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}},
-	observation.ClosedAfterCertificateRequest: {saw(observation.ClosedAfterCertificateRequest, sidecarLeaf), "closed", noAnswer, inconclusive},
-	observation.NameNotResolved:               {saw(observation.NameNotResolved, nil), "not probed", notProbed, notProbed},
-	observation.ConnectionRefused:             {saw(observation.ConnectionRefused, nil), "no connection", noAnswer, inconclusive},
-	observation.Unreachable:                   {saw(observation.Unreachable, nil), "no connection", noAnswer, inconclusive},
-	observation.ConnectTimeout:                {saw(observation.ConnectTimeout, nil), "timeout", noAnswer, inconclusive},
-	observation.NotTLS:                        {saw(observation.NotTLS, nil), "no TLS", noAnswer, inconclusive},
-	observation.Alerted:                       {saw(observation.Alerted, sidecarLeaf), "alert", noAnswer, inconclusive},
-	observation.HandshakeTimeout:              {saw(observation.HandshakeTimeout, sidecarLeaf), "timeout", noAnswer, inconclusive},
-	observation.HandshakeClosed:               {saw(observation.HandshakeClosed, nil), "closed", noAnswer, inconclusive},
-	observation.HandshakeReset:                {saw(observation.HandshakeReset, nil), "reset", noAnswer, inconclusive},
-	observation.HandshakeFailed:               {saw(observation.HandshakeFailed, nil), "no handshake", noAnswer, inconclusive},
-	observation.ResponseTimeout:               {saw(observation.ResponseTimeout, sidecarLeaf), "timeout", noAnswer, inconclusive},
-	observation.ResponseClosed:                {saw(observation.ResponseClosed, sidecarLeaf), "closed", noAnswer, inconclusive},
-	observation.ResponseReset:                 {saw(observation.ResponseReset, sidecarLeaf), "reset", noAnswer, inconclusive},
-	observation.NotHTTP:                       {saw(observation.NotHTTP, sidecarLeaf), "no HTTP", noAnswer, inconclusive},
-	observation.InvalidRequest:                {saw(observation.InvalidRequest, nil), "not probed", notProbed, notProbed},
+		meaning{api.OutcomeMismatch, api.ReasonRefused}, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, unexpected},
+	observation.ClosedAfterCertificateRequest: {saw(observation.ClosedAfterCertificateRequest, sidecarLeaf), "closed", noAnswer, inconclusive, unexpected},
+	observation.NameNotResolved:               {saw(observation.NameNotResolved, nil), "not probed", notProbed, notProbed, notProbed},
+	observation.ConnectionRefused:             {saw(observation.ConnectionRefused, nil), "no connection", noAnswer, inconclusive, inconclusive},
+	observation.Unreachable:                   {saw(observation.Unreachable, nil), "no connection", noAnswer, inconclusive, inconclusive},
+	observation.ConnectTimeout:                {saw(observation.ConnectTimeout, nil), "timeout", noAnswer, inconclusive, inconclusive},
+	observation.NotTLS:                        {saw(observation.NotTLS, nil), "no TLS", notTLS, notTLS, inconclusive},
+	observation.Alerted:                       {saw(observation.Alerted, sidecarLeaf), "alert", noAnswer, inconclusive, unexpected},
+	observation.HandshakeTimeout:              {saw(observation.HandshakeTimeout, nil), "timeout", noAnswer, inconclusive, inconclusive},
+	observation.HandshakeClosed:               {saw(observation.HandshakeClosed, nil), "closed", noAnswer, inconclusive, asDeclared},
+	observation.HandshakeReset:                {saw(observation.HandshakeReset, nil), "reset", noAnswer, inconclusive, asDeclared},
+	observation.HandshakeFailed:               {saw(observation.HandshakeFailed, nil), "no handshake", noAnswer, inconclusive, inconclusive},
+	observation.ResponseTimeout:               {saw(observation.ResponseTimeout, sidecarLeaf), "timeout", noAnswer, inconclusive, unexpected},
+	observation.ResponseClosed:                {saw(observation.ResponseClosed, sidecarLeaf), "closed", noAnswer, inconclusive, unexpected},
+	observation.ResponseReset:                 {saw(observation.ResponseReset, sidecarLeaf), "reset", noAnswer, inconclusive, unexpected},
+	observation.NotHTTP:                       {saw(observation.NotHTTP, sidecarLeaf), "no HTTP", noAnswer, inconclusive, unexpected},
+	observation.InvalidRequest:                {saw(observation.InvalidRequest, nil), "not probed", notProbed, notProbed, notProbed},
 }
 
 func TestTheTableHoldsEveryClass(t *testing.T) {
@@ -73,7 +77,34 @@ func TestEveryClassMeansOneThing(t *testing.T) {
 			}
 			wantMeaning(t, "expected 200", judge(permissive, api.PathOutsider, run(served, served, row.result)), row.wantAnswer, row.word)
 			wantMeaning(t, "expected refused", judge(strict, api.PathOutsider, run(served, turnedAway, row.result)), row.wantRef, row.word)
+			wantMeaning(t, "expected no answer", judge(permissiveSimple, api.PathSleep, run(row.result, served, served)), row.wantEnd, row.word)
 		})
+	}
+}
+
+// The class alone must not be what proves a failure between the client's sidecar and the server.
+func TestWithoutACertificateFewEndsAreFailuresAsDeclared(t *testing.T) {
+	for class, row := range classes {
+		result := row.result
+		result.Seen.Leaf = nil
+		want := class == observation.HandshakeClosed || class == observation.HandshakeReset
+		if got := judge(permissiveSimple, api.PathSleep, run(result, served, served)); (got.Status == metav1.ConditionTrue) != want {
+			t.Errorf("%s: %s %s (%s)", class, got.Status, got.Reason, got.Message)
+		}
+	}
+}
+
+// A server that takes TLS in TLS reads the client's own as HTTP and says so. Only if the client's Envoy has counted a
+// handshake is that what was declared.
+func TestNoTLSIsAFailureAsDeclaredOnlyInsideOfTLS(t *testing.T) {
+	for name, c := range map[string]struct {
+		counted *observation.Counted
+		want    meaning
+	}{
+		"wrapped": {wrapped, asDeclared}, "passed on": {passedOn, inconclusive}, "not counted": {nil, inconclusive},
+	} {
+		got := judge(permissiveSimple, api.PathSleep, run(counting(saw(observation.NotTLS, nil), c.counted), served, served))
+		wantMeaning(t, name, got, c.want, "no TLS")
 	}
 }
 
@@ -96,27 +127,6 @@ func wantMeaning(t *testing.T, expected string, path verdict.Path, want meaning,
 	}
 }
 
-// Whatever combination of class and certificate comes in, there is one way to pass for each expectation.
-func TestThereIsOneWayToPass(t *testing.T) {
-	leaves := map[string]*observation.Certificate{
-		"none": nil, "nginx": nginxLeaf, "sidecar": sidecarLeaf, "neighbour": neighbourLeaf, "foreign": foreignLeaf,
-	}
-	for class, row := range classes {
-		for whose, leaf := range leaves {
-			result := row.result
-			result.Seen.Leaf = leaf
-			wantPass := class == observation.Answered && whose == "nginx"
-			if got := judge(permissive, api.PathOutsider, run(served, served, result)); (got.Status == metav1.ConditionTrue) != wantPass {
-				t.Errorf("%s with certificate of %s where 200 is expected: %s %s", class, whose, got.Status, got.Reason)
-			}
-			wantPass = class == observation.ClientCertificateRequired && whose == "sidecar"
-			if got := judge(strict, api.PathOutsider, run(served, turnedAway, result)); (got.Status == metav1.ConditionTrue) != wantPass {
-				t.Errorf("%s with certificate of %s where refused is expected: %s %s", class, whose, got.Status, got.Reason)
-			}
-		}
-	}
-}
-
 // The server's own certificate is proof enough: what ended the connection after it changes nothing.
 func TestTheServersCertificateOnAnExpectedRefusalIsAMismatch(t *testing.T) {
 	for class, row := range classes {
@@ -136,6 +146,8 @@ func TestAnUnknownClassIsUnknown(t *testing.T) {
 		broken := observation.Run{Results: map[string]observation.Result{"sleep": served, "istio-proxy": turnedAway, "outsider": result}}
 		wantMeaning(t, "expected 200", judge(permissive, api.PathOutsider, broken), notProbed, "not probed")
 		wantMeaning(t, "expected refused", judge(strict, api.PathOutsider, broken), notProbed, "not probed")
+		broken.Results["sleep"], broken.Results["istio-proxy"] = result, served
+		wantMeaning(t, "expected no answer", judge(permissiveSimple, api.PathSleep, broken), notProbed, "not probed")
 	}
 }
 
@@ -151,6 +163,7 @@ func TestWhatCouldNotBeAskedIsUnknown(t *testing.T) {
 		for _, path := range []verdict.Path{
 			judge(permissive, api.PathOutsider, run(served, served, result)),
 			judge(strict, api.PathOutsider, run(served, turnedAway, result)),
+			judge(permissiveSimple, api.PathSleep, run(result, served, served)),
 		} {
 			wantMeaning(t, string(kind), path, meaning{api.OutcomeUnknown, reason}, "not probed")
 			if path.Message != "because" {

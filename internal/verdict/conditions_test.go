@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
@@ -155,34 +154,6 @@ func kstatus(generation int64, status api.HTTPSMeshProbeStatus) string {
 func TestAProbeNobodyLookedAtIsInProgress(t *testing.T) {
 	if got := kstatus(1, untouched); got != "InProgress" {
 		t.Errorf("kstatus says %s", got)
-	}
-}
-
-func TestPolicyInEffect(t *testing.T) {
-	decider := &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "legacy"}
-	byDefault := meshpolicy.Effective{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeDefault}
-	permissive := meshpolicy.Effective{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeWorkload, Decider: decider}
-	for _, c := range []struct {
-		sidecar   api.Sidecar
-		declared  api.MTLSMode
-		effective meshpolicy.Effective
-		status    metav1.ConditionStatus
-		reason    string
-		contains  string
-	}{
-		{api.SidecarEnabled, api.MTLSPermissive, permissive, metav1.ConditionTrue, api.ReasonInEffect, "PeerAuthentication shop/legacy (workload level) sets PERMISSIVE"},
-		{api.SidecarEnabled, api.MTLSPermissive, byDefault, metav1.ConditionTrue, api.ReasonInEffect, "default"},
-		{api.SidecarEnabled, api.MTLSStrict, permissive, metav1.ConditionFalse, api.ReasonOverridden, "mtls.mode is STRICT, but PeerAuthentication shop/legacy"},
-		{api.SidecarEnabled, api.MTLSDisable, permissive, metav1.ConditionFalse, api.ReasonOverridden, "mtls.mode is DISABLE, but"},
-		{api.SidecarEnabled, api.MTLSStrict, byDefault, metav1.ConditionFalse, api.ReasonOverridden, "no PeerAuthentication sets a mode"},
-		{api.SidecarEnabled, api.MTLSUnset, permissive, metav1.ConditionTrue, api.ReasonInherited, "shop/legacy"},
-		{api.SidecarDisabled, api.MTLSUnset, permissive, metav1.ConditionTrue, api.ReasonNoSidecar, "no sidecar"},
-		{api.SidecarDisabled, api.MTLSDisable, permissive, metav1.ConditionTrue, api.ReasonNoSidecar, "no sidecar"},
-	} {
-		got := verdict.PolicyInEffect(c.sidecar, c.declared, c.effective)
-		if got.Status != c.status || got.Reason != c.reason || !strings.Contains(got.Message, c.contains) {
-			t.Errorf("%s %s against %s: %v", c.sidecar, c.declared, c.effective, got)
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package verdict_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,12 +24,15 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // The golden files show what a person sees with kubectl get -o yaml, story by story.
 func TestGoldenStatuses(t *testing.T) {
 	for name, status := range map[string]api.HTTPSMeshProbeStatus{
-		"strict-verified":    strictAfter(run(served, turnedAway, turnedAway), run(served, turnedAway, turnedAway)),
-		"strict-one-breach":  strictAfter(run(served, turnedAway, turnedAway), run(served, served, turnedAway)),
-		"strict-refuted":     strictAfter(run(served, served, turnedAway), run(served, served, turnedAway)),
+		"strict-verified":    strictAfter(run(through, turnedAway, turnedAway), run(through, turnedAway, turnedAway)),
+		"strict-one-breach":  strictAfter(run(through, turnedAway, turnedAway), run(through, served, turnedAway)),
+		"strict-refuted":     strictAfter(run(through, served, turnedAway), run(through, served, turnedAway)),
 		"strict-nginx-down":  strictAfter(run(closed, turnedAway, turnedAway), run(closed, turnedAway, turnedAway)),
 		"strict-overridden":  overriddenByOlder(),
 		"permissive":         permissiveInherited(),
+		"plaintext-in-mesh":  strictAfter(run(counting(served, passedOn), turnedAway, turnedAway), run(counting(served, passedOn), turnedAway, turnedAway)),
+		"failed-as-declared": failedAsDeclared(),
+		"everything":         everythingThatAStatusMayHold(),
 		"progressing":        unjudged(verdict.Progressing, api.ReasonProgressing, "waiting for the pod of Deployment strict-nginx to become ready (container nginx)"),
 		"stalled":            unjudged(verdict.Stalled, api.ReasonNameTaken, "Service shop/strict-nginx exists and was not made for this probe"),
 		"exec-forbidden":     unjudged(verdict.Troubled, api.ReasonExecForbidden, `pods "meshprobe-sleep-0" is forbidden: cannot create resource "pods/exec"`),
@@ -42,37 +46,93 @@ func TestGoldenStatuses(t *testing.T) {
 // reach nginx and closes.
 var closed = saw(observation.HandshakeClosed, nil)
 
+// through is what the path through the mesh sees while all is well, with the counters of the client's Envoy.
+var through = counting(served, wrapped)
+
 // judgedAt is when the stories' statuses are written.
 var judgedAt = firstRun.Add(2 * time.Second)
 
 func strictAfter(runs ...observation.Run) api.HTTPSMeshProbeStatus {
-	own := meshpolicy.Effective{Mode: api.MTLSStrict, Scope: meshpolicy.ScopeWorkload,
-		Decider: &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "strict-nginx"}}
 	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: pathsAfter(runs...),
-		Policy: verdict.PolicyInEffect(api.SidecarEnabled, api.MTLSStrict, own),
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: pathsAfter(runs...), Policy: inEffectFor(api.MTLSStrict, ownPolicy),
 	}, judgedAt, heartbeat)
 }
 
+// The policies that decide in the stories.
+var (
+	ownPolicy = meshpolicy.Server{Mode: api.MTLSStrict, Scope: meshpolicy.ScopeWorkload, Capture: meshpolicy.Captured,
+		Decider: &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "strict-nginx", Selector: map[string]string{"app": "strict"}}}
+	legacyPolicy = meshpolicy.Server{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeWorkload, Capture: meshpolicy.Captured,
+		Decider:    &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "legacy", Selector: map[string]string{"app": "strict"}, Created: firstRun.Add(-time.Hour)},
+		Overridden: []meshpolicy.PeerAuthentication{{Namespace: "shop", Name: "strict-nginx", Selector: map[string]string{"app": "strict"}, Mode: api.MTLSStrict, Created: firstRun}}}
+	defaultPolicy = meshpolicy.Server{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeDefault, Capture: meshpolicy.Captured}
+)
+
+// inEffectFor is the verdict on a declared mode of a server with sidecar and one endpoint.
+func inEffectFor(declared api.MTLSMode, server meshpolicy.Server) verdict.Policy {
+	return verdict.PolicyInEffect(api.Target{Sidecar: api.SidecarEnabled}, api.MTLS{Mode: declared}, []verdict.EndpointPolicy{{
+		Name: "strict-nginx-0", Server: server, Client: meshpolicy.ClientPolicy{Sends: meshpolicy.MutualTLS, Why: "auto mTLS finds it ready"},
+	}})
+}
+
 func overriddenByOlder() api.HTTPSMeshProbeStatus {
-	legacy := meshpolicy.Effective{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeWorkload,
-		Decider: &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "legacy"}}
-	through := run(served, served, served)
+	plain := run(through, served, served)
+	paths := verdict.Paths(verdict.Input{
+		Expectations: strict, Server: server, Runs: []observation.Run{plain, plain}, FailureThreshold: 2,
+		Explanations: map[api.PathName]string{api.PathIstioProxy: legacyPolicy.String(), api.PathOutsider: legacyPolicy.String()},
+	})
 	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: pathsAfter(through, through),
-		Policy: verdict.PolicyInEffect(api.SidecarEnabled, api.MTLSStrict, legacy),
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths, Policy: inEffectFor(api.MTLSStrict, legacyPolicy),
 	}, judgedAt, heartbeat)
 }
 
 func permissiveInherited() api.HTTPSMeshProbeStatus {
-	byDefault := meshpolicy.Effective{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeDefault}
-	paths := verdict.Paths(verdict.Input{
-		Expectations: expectation.For(api.SidecarEnabled, byDefault.Mode), Server: server,
-		Runs: []observation.Run{run(served, served, served)}, FailureThreshold: 2,
-	})
 	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths,
-		Policy: verdict.PolicyInEffect(api.SidecarEnabled, api.MTLSUnset, byDefault),
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Policy: inEffectFor(api.MTLSUnset, defaultPolicy),
+		Paths: verdict.Paths(verdict.Input{Expectations: permissive, Server: server, Runs: []observation.Run{run(through, served, served)}, FailureThreshold: 2}),
+	}, judgedAt, heartbeat)
+}
+
+// everythingThatAStatusMayHold is a Service of three endpoints, of which one has no sidecar, a moment after somebody
+// changed the policy.
+func everythingThatAStatusMayHold() api.HTTPSMeshProbeStatus {
+	expectations := promised(api.MTLSStrict, api.ClientTLSUnset)
+	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: "401", Reason: "the service wants a token"}})
+	withEndpoints := turnedAway
+	control := counting(answered(401, nginxLeaf), wrapped)
+	for i, result := range []observation.Result{turnedAway, served, turnedAway} {
+		name := fmt.Sprintf("shop-%d", i)
+		withEndpoints.Endpoints = append(withEndpoints.Endpoints, observation.EndpointResult{
+			Endpoint: observation.Endpoint{ID: name, Name: name, Address: fmt.Sprintf("10.0.0.%d:8443", i+1)}, Asked: firstRun, Result: result, Control: control,
+		})
+	}
+	one := run(control, withEndpoints, turnedAway)
+	in := verdict.Input{
+		Expectations: expectations, Server: server, Runs: []observation.Run{one, one}, FailureThreshold: 2,
+		Explanations: map[api.PathName]string{api.PathIstioProxy: "no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE, but the pod has no sidecar to enforce it"},
+	}
+	seen := metav1.NewTime(firstRun.Add(-10 * time.Second))
+	return verdict.Status(untouched, verdict.Judgement{
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Paths(in), Settling: true,
+		Policy:      verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonSidecarMissing, Message: "target.sidecar is Enabled, but there is none in shop-1 (1 of 3 endpoints)"},
+		Certificate: verdict.OwnCertificate(server, one, judgedAt), Handled: "2026-03-01T12:00:00Z",
+		Change: &api.PolicyChange{
+			Object: "PeerAuthentication shop/default", From: "PERMISSIVE, MutualTLS from the client", To: "STRICT, MutualTLS from the client",
+			SeenTime: &seen, SettledAfter: &metav1.Duration{Duration: 140 * time.Millisecond}, ProbesSent: 12, ProbesLost: 2,
+		},
+	}, judgedAt, heartbeat)
+}
+
+// failedAsDeclared is a server without sidecar to which the client's sidecar is told to send mutual TLS.
+func failedAsDeclared() api.HTTPSMeshProbeStatus {
+	expectations := expectation.Declared(api.SidecarDisabled, api.MTLSUnset, api.ClientTLSIstioMutual).Expectations()
+	sleep := counting(brokenOff, passedOn)
+	return verdict.Status(untouched, verdict.Judgement{
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged},
+		Paths: verdict.Paths(verdict.Input{Expectations: expectations, Server: server, Runs: []observation.Run{run(sleep, served, served)}, FailureThreshold: 2}),
+		Policy: verdict.PolicyInEffect(api.Target{Sidecar: api.SidecarDisabled}, api.MTLS{ClientMode: api.ClientTLSIstioMutual}, []verdict.EndpointPolicy{{
+			Name: "strict-nginx-0", Server: meshpolicy.Server{Mode: api.MTLSPermissive, Capture: meshpolicy.NoSidecar}, Client: meshpolicy.ClientPolicy{Sends: meshpolicy.MutualTLS},
+		}}),
 	}, judgedAt, heartbeat)
 }
 
@@ -84,7 +144,7 @@ func unjudged(phase verdict.Phase, reason, message string) api.HTTPSMeshProbeSta
 
 // suspended keeps what a verified probe showed of its paths.
 func suspended() api.HTTPSMeshProbeStatus {
-	return verdict.Status(strictAfter(run(served, turnedAway, turnedAway)), verdict.Judgement{
+	return verdict.Status(strictAfter(run(through, turnedAway, turnedAway)), verdict.Judgement{
 		Generation: 2, Standing: verdict.Standing{Phase: verdict.Suspended, Reason: api.ReasonSuspended, Message: "no requests are sent while spec.suspend is true"},
 	}, judgedAt.Add(time.Hour), heartbeat)
 }

@@ -4,14 +4,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"math/big"
 	"net/url"
 	"testing"
 	"time"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
@@ -39,16 +40,48 @@ func newAuthority(t *testing.T, parent *authority) *authority {
 	return &authority{certificate: sign(t, parent, template, key), key: key}
 }
 
+// issue makes a certificate of the server's sidecar.
 func (a *authority) issue(t *testing.T, notAfter time.Time) *x509.Certificate {
 	t.Helper()
 	id, err := url.Parse(sidecarID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sign(t, a, &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: probedAt.Add(-time.Hour), NotAfter: notAfter, URIs: []*url.URL{id},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, newKey(t))
+	return a.issueOne(t, x509.Certificate{NotAfter: notAfter, URIs: []*url.URL{id}})
+}
+
+// issueFor makes a certificate of a server for one name.
+func (a *authority) issueFor(t *testing.T, name string, notAfter time.Time) *x509.Certificate {
+	t.Helper()
+	return a.issueOne(t, x509.Certificate{NotAfter: notAfter, DNSNames: []string{name}})
+}
+
+func (a *authority) issueOne(t *testing.T, template x509.Certificate) *x509.Certificate {
+	t.Helper()
+	template.SerialNumber, template.NotBefore = big.NewInt(2), probedAt.Add(-time.Hour)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	return sign(t, a, &template, newKey(t))
+}
+
+// pool holds the authority as a root.
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
+// presented is what an agent reports of a chain.
+func presented(chain ...*x509.Certificate) *observation.Certificate {
+	sum := sha256.Sum256(chain[0].Raw)
+	leaf := &observation.Certificate{SHA256: hex.EncodeToString(sum[:]), NotAfter: chain[0].NotAfter}
+	for _, uri := range chain[0].URIs {
+		leaf.URIs = append(leaf.URIs, uri.String())
+	}
+	for _, certificate := range chain {
+		leaf.Chain = append(leaf.Chain, certificate.Raw)
+	}
+	return leaf
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -79,9 +112,7 @@ func TestRefusalChainsToTheMeshRoot(t *testing.T) {
 	intermediate := newAuthority(t, root)
 	stranger := newAuthority(t, nil)
 	tomorrow, lastHour := probedAt.Add(24*time.Hour), probedAt.Add(-30*time.Minute)
-	roots := x509.NewCertPool()
-	roots.AddCert(root.certificate)
-
+	roots := root.pool()
 	for name, c := range map[string]struct {
 		roots *x509.CertPool
 		chain []*x509.Certificate
@@ -101,9 +132,9 @@ func TestRefusalChainsToTheMeshRoot(t *testing.T) {
 				leaf.Chain = append(leaf.Chain, certificate.Raw)
 			}
 			paths := verdict.Paths(verdict.Input{
-				Expectations: expectation.For(api.SidecarEnabled, api.MTLSStrict),
+				Expectations: strict,
 				Server: verdict.Server{
-					Fingerprints: []string{"nginx"}, Namespace: "shop", ServiceAccount: "strict-nginx", Roots: c.roots,
+					Fingerprints: []string{"nginx"}, Namespace: "shop", ServiceAccounts: []string{"strict-nginx"}, Roots: c.roots,
 				},
 				Runs:             []observation.Run{refusedBy(leaf)},
 				FailureThreshold: 1,

@@ -13,11 +13,23 @@ import (
 // The probe that most tests are about: shop/strict, whose server has a sidecar and demands mutual TLS. Its path sleep
 // must be answered and the two others refused. Under PERMISSIVE all three must be answered.
 var (
-	server     = verdict.Server{Fingerprints: []string{nginxLeaf.SHA256}, Namespace: "shop", ServiceAccount: "strict-nginx"}
-	strict     = expectation.For(api.SidecarEnabled, api.MTLSStrict)
-	permissive = expectation.For(api.SidecarEnabled, api.MTLSPermissive)
+	server     = verdict.Server{Fingerprints: []string{nginxLeaf.SHA256}, Namespace: "shop", ServiceAccounts: []string{"strict-nginx"}}
+	strict     = promised(api.MTLSStrict, api.ClientTLSUnset)
+	permissive = promised(api.MTLSPermissive, api.ClientTLSUnset)
 	firstRun   = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 )
+
+// Probes whose path sleep is not to get through: the client's sidecar wraps what it should not, or does not wrap what it
+// should.
+var (
+	permissiveSimple = promised(api.MTLSPermissive, api.ClientTLSSimple)
+	strictSimple     = promised(api.MTLSStrict, api.ClientTLSSimple)
+	strictPlain      = promised(api.MTLSStrict, api.ClientTLSDisable)
+)
+
+func promised(mode api.MTLSMode, client api.ClientTLSMode) expectation.Expectations {
+	return expectation.Declared(api.SidecarEnabled, mode, client).Expectations()
+}
 
 // The certificates that may show up in a handshake.
 var (
@@ -57,11 +69,24 @@ func failed(kind observation.FailureKind, message string) observation.Result {
 	return observation.Result{Failed: &observation.Failure{Kind: kind, Message: message}}
 }
 
-// What the paths of shop/strict see while all is well, one by one.
+// What the paths of shop/strict see while all is well, one by one; and what sleep sees where the client's sidecar and the
+// server do not come to terms.
 var (
 	served     = answered(200, nginxLeaf)
 	turnedAway = refused(sidecarLeaf)
+	brokenOff  = saw(observation.HandshakeReset, nil)
 )
+
+// Counters of the client's Envoy over one request: wrapped in TLS, and passed on as it is.
+var (
+	wrapped  = &observation.Counted{Connections: 1, Handshakes: 1}
+	passedOn = &observation.Counted{Connections: 1}
+)
+
+func counting(result observation.Result, counted *observation.Counted) observation.Result {
+	result.Seen.Counted = counted
+	return result
+}
 
 // run is one run; a path without a result is left out of it.
 func run(sleep, istioProxy, outsider observation.Result) observation.Run {
@@ -77,7 +102,7 @@ func run(sleep, istioProxy, outsider observation.Result) observation.Run {
 var unasked = observation.Result{}
 
 // judge returns the verdict on one path after the runs, with the threshold 1.
-func judge(expectations map[api.PathName]expectation.Expectation, name api.PathName, runs ...observation.Run) verdict.Path {
+func judge(expectations expectation.Expectations, name api.PathName, runs ...observation.Run) verdict.Path {
 	return verdictOn(name, verdict.Paths(verdict.Input{Expectations: expectations, Server: server, Runs: runs, FailureThreshold: 1}))
 }
 
