@@ -19,7 +19,7 @@ func OwnCertificate(server Server, run observation.Run, now time.Time) *api.Cert
 		}
 		notAfter := metav1.NewTime(result.Seen.Leaf.NotAfter)
 		left := int32(math.Floor(notAfter.Sub(now).Hours() / 24))
-		return &api.CertificateStatus{SHA256: result.Seen.Leaf.SHA256, NotAfter: &notAfter, DaysLeft: &left}
+		return &api.CertificateStatus{SHA256: clip(result.Seen.Leaf.SHA256, maxName), NotAfter: &notAfter, DaysLeft: &left}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Judgement struct {
 	Certificate *api.CertificateStatus
 	// Change is the latest change of the policy; nil where there was none since the operator started.
 	Change *api.PolicyChange
-	// Handled is the annotation's value that the latest run answered.
+	// Handled is the annotation's value that the latest run answered; "" where there was no such run.
 	Handled string
 }
 
@@ -40,9 +40,12 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 			status.Certificate = judgement.Certificate
 		}
 		if judgement.Change != nil {
-			status.LastPolicyChange = judgement.Change
+			status.LastPolicyChange = clipChange(*judgement.Change)
 		}
-		status.LastHandledRequest = clip(judgement.Handled, maxHandled)
+		// Before the first run after a restart nothing has been handled yet, and what was before still is.
+		if judgement.Handled != "" {
+			status.LastHandledRequest = clip(judgement.Handled, maxHandled)
+		}
 	case Suspended:
 	default:
 		status.Paths, status.LastProbeTime, status.Certificate = nil, nil, nil
@@ -86,6 +89,12 @@ func setPaths(status *api.HTTPSMeshProbeStatus, paths []Path, now time.Time) {
 		status.Paths = append(status.Paths, next)
 		status.LastProbeTime = next.LastProbeTime
 	}
+}
+
+func clipChange(change api.PolicyChange) *api.PolicyChange {
+	change.Object = clip(change.Object, maxObject)
+	change.From, change.To = clip(change.From, maxModes), clip(change.To, maxModes)
+	return &change
 }
 
 // steady is the status without what changes from run to run while nothing happens.

@@ -23,6 +23,8 @@ const (
 	maxName    = 64
 	maxVersion = 16
 	maxHandled = 256
+	maxObject  = 512
+	maxModes   = 128
 )
 
 // Word is how the status spells what a request met: an HTTP status code, refused, or a short word. "refused" is said
