@@ -34,6 +34,7 @@ func readyOf(t *testing.T, conditions []metav1.Condition) metav1.Condition {
 func TestReadySumsUp(t *testing.T) {
 	good, through, lost := run(served, turnedAway, turnedAway), run(served, turnedAway, served), run(served, turnedAway, unasked)
 	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
+	notJudged := verdict.Policy{Status: metav1.ConditionUnknown, Reason: api.ReasonAmbientNotJudged, Message: "in the ambient mesh"}
 	for name, c := range map[string]struct {
 		runs     []observation.Run
 		policy   verdict.Policy
@@ -41,14 +42,16 @@ func TestReadySumsUp(t *testing.T) {
 		reason   string
 		contains []string
 	}{
-		"all verified":        {[]observation.Run{good}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused, outsider refused: as expected"}},
-		"one refuted":         {[]observation.Run{through, through}, inEffect, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request reached the server"}},
-		"one open":            {[]observation.Run{lost}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: no request was sent"}},
-		"policy refuted":      {[]observation.Run{good}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
-		"refuted beats open":  {[]observation.Run{lost}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
-		"two refuted":         {[]observation.Run{through, through}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider:", "; policy:"}},
-		"open below":          {[]observation.Run{through}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: mismatch 1 of 2"}},
-		"verified, one below": {[]observation.Run{good, through}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused: as expected; outsider: mismatch 1 of 2"}},
+		"all verified":         {[]observation.Run{good}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused, outsider refused: as expected"}},
+		"one refuted":          {[]observation.Run{through, through}, inEffect, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request reached the server"}},
+		"one open":             {[]observation.Run{lost}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: no request was sent"}},
+		"policy refuted":       {[]observation.Run{good}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
+		"refuted beats open":   {[]observation.Run{lost}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
+		"two refuted":          {[]observation.Run{through, through}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider:", "; policy:"}},
+		"open below":           {[]observation.Run{through}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: mismatch 1 of 2"}},
+		"policy open":          {[]observation.Run{good}, notJudged, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"policy: in the ambient mesh"}},
+		"refuted, policy open": {[]observation.Run{through, through}, notJudged, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request reached the server"}},
+		"verified, one below":  {[]observation.Run{good, through}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused: as expected; outsider: mismatch 1 of 2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ready := readyOf(t, verdict.Conditions(verdict.Standing{Phase: verdict.Judged}, pathsAfter(c.runs...), c.policy))
@@ -61,6 +64,29 @@ func TestReadySumsUp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where the policy's own message explains what the paths saw, Ready tells that in a few words.
+func TestReadySaysShortlyWhatThePolicyExplains(t *testing.T) {
+	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
+	plain := counting(served, passedOn)
+	for name, c := range map[string]struct {
+		paths  []verdict.Path
+		policy verdict.Policy
+		want   string
+	}{
+		"got through":          {pathsAfter(run(served, served, turnedAway), run(served, served, turnedAway)), overridden, "istio-proxy: 200 instead of refused; policy: legacy decides"},
+		"got through once":     {pathsAfter(run(served, turnedAway, turnedAway), run(served, served, turnedAway)), overridden, "policy: legacy decides"},
+		"as expected":          {pathsAfter(run(served, turnedAway, turnedAway)), overridden, "policy: legacy decides"},
+		"could not be asked":   {pathsAfter(run(served, unasked, turnedAway)), overridden, "policy: legacy decides"},
+		"what no policy tells": {pathsAfter(run(plain, turnedAway, turnedAway), run(plain, turnedAway, turnedAway)), overridden, "sleep: " + pathsAfter(run(plain, turnedAway, turnedAway), run(plain, turnedAway, turnedAway))[0].Message + "; policy: legacy decides"},
+		"the policy is fine":   {pathsAfter(run(served, served, turnedAway), run(served, served, turnedAway)), inEffect, "istio-proxy: " + pathsAfter(run(served, served, turnedAway), run(served, served, turnedAway))[1].Message},
+	} {
+		ready := readyOf(t, verdict.Conditions(verdict.Standing{Phase: verdict.Judged}, c.paths, c.policy))
+		if ready.Status != metav1.ConditionFalse || ready.Message != c.want {
+			t.Errorf("%s: %s %q, want %q", name, ready.Status, ready.Message, c.want)
+		}
 	}
 }
 
@@ -176,8 +202,15 @@ func TestNothingIsLongerThanTheAPIAllows(t *testing.T) {
 			for _, shift := range []string{"", "x", "xy", "xyz"} {
 				policy := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: shift + huge}
 				one := run(result, result, result)
-				paths := verdict.Paths(verdict.Input{Expectations: strict, Server: server, Runs: []observation.Run{one}, FailureThreshold: 2})
-				status := verdict.Status(untouched, verdict.Judgement{Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths, Policy: policy}, firstRun, 0)
+				paths := verdict.Paths(verdict.Input{
+					Expectations: strict, Server: server, Runs: []observation.Run{one}, FailureThreshold: 2,
+					Explanations: map[api.PathName]string{api.PathSleep: shift + huge},
+				})
+				status := verdict.Status(untouched, verdict.Judgement{
+					Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths, Policy: policy, Handled: shift + huge,
+					Change:      &api.PolicyChange{Object: shift + huge, From: shift + huge, To: shift + huge},
+					Certificate: verdict.OwnCertificate(verdict.Server{}, run(answered(200, &observation.Certificate{SHA256: shift + huge}), unasked, unasked), firstRun),
+				}, firstRun, 0)
 				wantWithinLimits(t, status)
 			}
 		})
@@ -198,6 +231,15 @@ func wantWithinLimits(t *testing.T, status api.HTTPSMeshProbeStatus) {
 	for _, condition := range status.Conditions {
 		within(condition.Type+" message", condition.Message, 1024)
 	}
+	within("lastHandledRequest", status.LastHandledRequest, 256)
+	if status.Certificate != nil {
+		within("sha256", status.Certificate.SHA256, 64)
+	}
+	if change := status.LastPolicyChange; change != nil {
+		within("object", change.Object, 512)
+		within("from", change.From, 128)
+		within("to", change.To, 128)
+	}
 	for _, path := range status.Paths {
 		for field, limited := range map[string]struct {
 			text  string
@@ -207,6 +249,18 @@ func wantWithinLimits(t *testing.T, status api.HTTPSMeshProbeStatus) {
 			"cipherSuite": {path.CipherSuite, 64}, "peer": {path.Peer, 512}, "alert": {path.Alert, 64}, "message": {path.Message, 1024},
 		} {
 			within(fmt.Sprintf("%s %s", path.Name, field), limited.text, limited.limit)
+		}
+		if path.Endpoints == nil {
+			continue
+		}
+		if len(path.Endpoints.Examples) > 5 {
+			t.Errorf("%s: %d examples", path.Name, len(path.Endpoints.Examples))
+		}
+		for _, example := range path.Endpoints.Examples {
+			within("name", example.Name, 253)
+			within("address", example.Address, 64)
+			within("observed", example.Observed, 64)
+			within("message", example.Message, 512)
 		}
 	}
 }

@@ -57,6 +57,33 @@ func TestASteadyProbeIsWrittenOnceAHeartbeat(t *testing.T) {
 	}
 }
 
+// Endpoints that show the same, a certificate that has as many days left, and a change that is long told are no news.
+func TestASteadyProbeOfAServiceIsWrittenOnceAHeartbeat(t *testing.T) {
+	judgement := func(after time.Duration) verdict.Judgement {
+		endpoints := all(turnedAway, turnedAway)
+		for i := range endpoints {
+			endpoints[i].Asked = firstRun.Add(after)
+			endpoints[i].Seen.Finished += after
+		}
+		one := at(after, run(counting(served, wrapped), beside(turnedAway, endpoints...), turnedAway))
+		next := judged(1, one)
+		next.Certificate = verdict.OwnCertificate(server, one, firstRun.Add(after))
+		next.Handled = "monday"
+		seen := metav1.NewTime(firstRun.Add(-time.Hour))
+		next.Change = &api.PolicyChange{Object: "PeerAuthentication shop/default", From: "a", To: "b", SeenTime: &seen, SettledAfter: &metav1.Duration{Duration: time.Second}}
+		return next
+	}
+	old := verdict.Status(untouched, judgement(time.Second), firstRun.Add(time.Second), heartbeat)
+	for _, after := range []time.Duration{2 * time.Second, time.Minute, time.Minute + 999*time.Millisecond} {
+		if got := verdict.Status(old, judgement(after), firstRun.Add(after), heartbeat); !reflect.DeepEqual(got, old) {
+			t.Errorf("%s later it is written: %v", after, got)
+		}
+	}
+	if got := verdict.Status(old, judgement(time.Minute+time.Second), firstRun.Add(time.Minute+time.Second), heartbeat); reflect.DeepEqual(got, old) {
+		t.Error("the heartbeat is missing")
+	}
+}
+
 // What comes back from the API server has lost the fractions of its seconds; that alone is no change.
 func TestRoundedTimesAreNoChange(t *testing.T) {
 	fraction := firstRun.Add(300 * time.Millisecond)
@@ -74,6 +101,11 @@ func TestRoundedTimesAreNoChange(t *testing.T) {
 	}
 }
 
+func with(judgement verdict.Judgement, change func(*verdict.Judgement)) verdict.Judgement {
+	change(&judgement)
+	return judgement
+}
+
 func TestWhatChangesIsWrittenAtOnce(t *testing.T) {
 	good := at(0, run(served, turnedAway, turnedAway))
 	overridden := judged(1, good)
@@ -87,6 +119,12 @@ func TestWhatChangesIsWrittenAtOnce(t *testing.T) {
 		"another code":        judged(1, at(0, run(answered(503, nginxLeaf), turnedAway, turnedAway))),
 		"another peer":        judged(1, at(0, run(served, turnedAway, refused(certificate("f", "spiffe://td/ns/shop/sa/strict-nginx"))))),
 		"trouble without one": standing(verdict.Troubled),
+		"in plaintext":        judged(1, at(0, run(counting(served, passedOn), turnedAway, turnedAway))),
+		"an endpoint more":    judged(1, at(0, run(served, beside(turnedAway, all(turnedAway)...), turnedAway))),
+		"settling":            with(judged(1, good), func(j *verdict.Judgement) { j.Settling = true }),
+		"a policy changed":    with(judged(1, good), func(j *verdict.Judgement) { j.Change = &api.PolicyChange{Object: "DestinationRule shop/a"} }),
+		"a request answered":  with(judged(1, good), func(j *verdict.Judgement) { j.Handled = "monday" }),
+		"a certificate seen":  with(judged(1, good), func(j *verdict.Judgement) { j.Certificate = &api.CertificateStatus{SHA256: "aa"} }),
 	} {
 		if got := verdict.Status(verified(), next, firstRun.Add(2*time.Second), heartbeat); reflect.DeepEqual(got, verified()) {
 			t.Errorf("%s: not written", name)
@@ -214,5 +252,100 @@ func TestEvidence(t *testing.T) {
 	lost := pathsAfter(run(served, turnedAway, failed(observation.ExecFailed, "broken")))[2].Evidence
 	if lost.Latency != nil || lost.Peer != "" || lost.TLSVersion != "" || lost.Observed != "not probed" || lost.Expected != "refused" {
 		t.Errorf("a path that could not be asked shows evidence: %+v", lost)
+	}
+}
+
+// While a new policy is on its way, the verdict before stands, and Reconciling says that another is coming.
+func TestSettling(t *testing.T) {
+	for _, settling := range []bool{true, false} {
+		next := judged(1, at(0, run(served, turnedAway, turnedAway)))
+		next.Settling = settling
+		status := verdict.Status(untouched, next, firstRun, heartbeat)
+		reconciling := meta.FindStatusCondition(status.Conditions, api.ConditionReconciling)
+		if (reconciling != nil) != settling || settling && (reconciling.Status != metav1.ConditionTrue || reconciling.Reason != api.ReasonProgressing) {
+			t.Errorf("settling %v: %v", settling, reconciling)
+		}
+		if !meta.IsStatusConditionTrue(status.Conditions, api.ConditionReady) || status.Paths == nil {
+			t.Errorf("settling %v: the verdict is gone", settling)
+		}
+		settled := verdict.Status(status, judged(1, at(0, run(served, turnedAway, turnedAway))), firstRun, heartbeat)
+		if meta.FindStatusCondition(settled.Conditions, api.ConditionReconciling) != nil {
+			t.Errorf("settling %v: Reconciling stays", settling)
+		}
+	}
+	// What is unjudged says for itself what it waits for.
+	waiting := standing(verdict.Troubled)
+	waiting.Settling = true
+	if status := verdict.Status(untouched, waiting, firstRun, heartbeat); meta.FindStatusCondition(status.Conditions, api.ConditionReconciling) != nil {
+		t.Error("a troubled probe is Reconciling")
+	}
+}
+
+func TestKept(t *testing.T) {
+	for name, status := range map[string]api.HTTPSMeshProbeStatus{
+		"verified": verified(),
+		"refuted":  verdict.Status(untouched, judged(1, at(0, run(served, served, served)), at(0, run(served, served, served))), firstRun, heartbeat),
+		"open":     verdict.Status(untouched, judged(1, at(0, run(brokenOff, turnedAway, unasked))), firstRun, heartbeat),
+	} {
+		next := verdict.Judgement{Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Kept(status), Policy: inEffect}
+		if got := verdict.Status(status, next, firstRun.Add(time.Hour), heartbeat); !reflect.DeepEqual(got, status) {
+			t.Errorf("%s: what is kept differs:\n%v\nwant\n%v", name, got, status)
+		}
+	}
+	none := verdict.Status(untouched, standing(verdict.Progressing), firstRun, heartbeat)
+	halved := verified()
+	halved.Paths = halved.Paths[:2]
+	for name, status := range map[string]api.HTTPSMeshProbeStatus{"untouched": untouched, "unjudged": none, "a path is missing": halved} {
+		if got := verdict.Kept(status); got != nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A path that is kept stays as it is even where the policy is refuted meanwhile: nothing new was asked.
+func TestKeptBesideANewPolicyVerdict(t *testing.T) {
+	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
+	next := verdict.Judgement{Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Kept(verified()), Policy: overridden, Settling: true}
+	got := verdict.Status(verified(), next, firstRun.Add(2*time.Second), heartbeat)
+	if !meta.IsStatusConditionFalse(got.Conditions, api.ConditionReady) || !meta.IsStatusConditionTrue(got.Conditions, api.ConditionOutsiderVerified) {
+		t.Errorf("%v", got.Conditions)
+	}
+}
+
+func TestWhatARunDoesNotTellIsKept(t *testing.T) {
+	days := int32(10)
+	told := judged(1, at(0, run(served, turnedAway, turnedAway)))
+	told.Certificate, told.Handled = &api.CertificateStatus{SHA256: "aa", DaysLeft: &days}, "monday"
+	told.Change = &api.PolicyChange{Object: "PeerAuthentication shop/default", From: "STRICT", To: "PERMISSIVE", ProbesSent: 3}
+	old := verdict.Status(untouched, told, firstRun, heartbeat)
+	if old.Certificate == nil || old.LastHandledRequest != "monday" || old.LastPolicyChange == nil || old.LastPolicyChange.ProbesSent != 3 {
+		t.Fatalf("not told: %+v", old)
+	}
+	// The operator has started anew, or the server could not be reached.
+	got := verdict.Status(old, judged(1, at(time.Hour, run(brokenOff, turnedAway, turnedAway))), firstRun.Add(time.Hour), heartbeat)
+	if !reflect.DeepEqual(got.Certificate, old.Certificate) || got.LastHandledRequest != "monday" || !reflect.DeepEqual(got.LastPolicyChange, old.LastPolicyChange) {
+		t.Errorf("lost: %v %q %v", got.Certificate, got.LastHandledRequest, got.LastPolicyChange)
+	}
+	told.Handled = "tuesday"
+	if got := verdict.Status(old, told, firstRun, heartbeat); got.LastHandledRequest != "tuesday" {
+		t.Errorf("handled %q", got.LastHandledRequest)
+	}
+}
+
+// A probe that is not judged shows no certificate of a server that may be gone, and still what changed and was handled.
+func TestWhatAnUnjudgedStatusShows(t *testing.T) {
+	told := judged(1, at(0, run(served, turnedAway, turnedAway)))
+	told.Certificate, told.Handled, told.Change = &api.CertificateStatus{SHA256: "aa"}, "monday", &api.PolicyChange{Object: "DestinationRule shop/a"}
+	old := verdict.Status(untouched, told, firstRun, heartbeat)
+	for phase, shown := range map[verdict.Phase]bool{verdict.Suspended: true, verdict.Progressing: false, verdict.Troubled: false, verdict.Stalled: false} {
+		next := standing(phase)
+		next.Certificate, next.Handled = &api.CertificateStatus{SHA256: "bb"}, "tuesday"
+		got := verdict.Status(old, next, firstRun.Add(time.Hour), heartbeat)
+		if (got.Certificate != nil) != shown || shown && got.Certificate.SHA256 != "aa" {
+			t.Errorf("%s: certificate %v", phase, got.Certificate)
+		}
+		if got.LastHandledRequest != "monday" || got.LastPolicyChange == nil {
+			t.Errorf("%s: %q %v", phase, got.LastHandledRequest, got.LastPolicyChange)
+		}
 	}
 }
