@@ -1,6 +1,7 @@
 package meshpolicy
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 )
@@ -28,10 +29,16 @@ func covers(pattern, host string) bool {
 	return pattern == host
 }
 
-// moreSpecific orders patterns that cover the same host. Two wildcards of one length that do are the same.
-func moreSpecific(a, b string) bool {
-	if wild := strings.HasPrefix(a, wildcard); wild != strings.HasPrefix(b, wildcard) {
-		return !wild
+// bySpecificity orders patterns that cover the same host, the most specific first (pkg/config/host/names.go,
+// MoreSpecific). Two wildcards of one length that do are the same.
+func bySpecificity(a, b string) int {
+	wildA, wildB := strings.HasPrefix(a, wildcard), strings.HasPrefix(b, wildcard)
+	switch {
+	case wildA == wildB:
+		return cmp.Compare(len(b), len(a))
+	case wildA:
+		return 1
+	default:
+		return -1
 	}
-	return len(a) > len(b)
 }

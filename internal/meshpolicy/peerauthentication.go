@@ -54,10 +54,7 @@ type levels [3]level
 func levelsFor(policies []PeerAuthentication, namespace string, labels map[string]string, rootNamespace string) levels {
 	found := levels{{scope: ScopeWorkload}, {scope: ScopeNamespace}, {scope: ScopeMesh}}
 	for _, policy := range oldestFirst(policies) {
-		scope, applies := scopeFor(policy, namespace, labels, rootNamespace)
-		if !applies {
-			continue
-		}
+		scope := scopeFor(policy, namespace, labels, rootNamespace)
 		for i := range found {
 			if found[i].scope == scope {
 				found[i].policies = append(found[i].policies, policy)
@@ -67,18 +64,21 @@ func levelsFor(policies []PeerAuthentication, namespace string, labels map[strin
 	return found
 }
 
-func scopeFor(policy PeerAuthentication, namespace string, labels map[string]string, rootNamespace string) (Scope, bool) {
+// scopeFor returns the level at which a policy applies to a pod; "" where it does not.
+func scopeFor(policy PeerAuthentication, namespace string, labels map[string]string, rootNamespace string) Scope {
 	inRoot := policy.Namespace == rootNamespace
 	switch {
 	case len(policy.Selector) == 0 && inRoot:
-		return ScopeMesh, true
+		return ScopeMesh
 	case policy.Namespace != namespace:
-		return "", false
+		return ""
 	case len(policy.Selector) == 0:
-		return ScopeNamespace, true
+		return ScopeNamespace
+	case inRoot || !selects(policy.Selector, labels):
+		// ComposePeerAuthentication ignores a selector in the root namespace.
+		return ""
 	default:
-		// "Workload-level configs should not be in root namespace […] they will be safely ignored".
-		return ScopeWorkload, !inRoot && selects(policy.Selector, labels)
+		return ScopeWorkload
 	}
 }
 

@@ -39,16 +39,7 @@ func poolsFor(mesh Mesh, rules []DestinationRule, client Client, service Service
 	}
 	for i := range pools {
 		// What is for one host stays in its order.
-		slices.SortStableFunc(pools[i].rules, func(a, b DestinationRule) int {
-			switch a, b := a.host(mesh), b.host(mesh); {
-			case moreSpecific(a, b):
-				return -1
-			case moreSpecific(b, a):
-				return 1
-			default:
-				return 0
-			}
-		})
+		slices.SortStableFunc(pools[i].rules, func(a, b DestinationRule) int { return bySpecificity(a.host(mesh), b.host(mesh)) })
 	}
 	return pools
 }

@@ -22,9 +22,11 @@ const (
 
 var (
 	created = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	server  = meshpolicy.Workload{Namespace: "shop", Labels: map[string]string{"app": "nginx", "tier": "web"}, Port: 8443}
+	server  = meshpolicy.Pod{Namespace: "shop", Name: "nginx-1", Labels: map[string]string{"app": "nginx", "tier": "web"}, Sidecar: true}
 	nginx   = map[string]string{"app": "nginx"}
 )
+
+const port = 8443
 
 // policy is a PeerAuthentication of the age that is given in minutes.
 func policy(namespace, name string, mode api.MTLSMode, selector map[string]string, minutesOld int) meshpolicy.PeerAuthentication {
@@ -114,8 +116,21 @@ var rules = map[string]struct {
 func TestRules(t *testing.T) {
 	for name, rule := range rules {
 		t.Run(name, func(t *testing.T) {
-			wantEffective(t, meshpolicy.Compute(rule.policies, server, root), rule.mode, rule.scope, rule.decider)
+			wantDecision(t, meshpolicy.ForServer(meshpolicy.Mesh{}, rule.policies, server, port), rule.mode, rule.scope, rule.decider)
 		})
+	}
+}
+
+func TestComputeIsForServerInShort(t *testing.T) {
+	workload := meshpolicy.Workload{Namespace: server.Namespace, Labels: server.Labels, Port: port}
+	for name, rule := range rules {
+		full, short := meshpolicy.ForServer(meshpolicy.Mesh{}, rule.policies, server, port), meshpolicy.Compute(rule.policies, workload, root)
+		if short.Mode != full.Mode || short.Scope != full.Scope || !reflect.DeepEqual(short.Decider, full.Decider) {
+			t.Errorf("%s: Compute says %s, ForServer %s", name, short, full)
+		}
+	}
+	if got := meshpolicy.Compute(rules["namespace"].policies, workload, root).String(); got != "PeerAuthentication shop/ns (namespace level) sets STRICT" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -123,13 +138,14 @@ func TestRules(t *testing.T) {
 func TestTheOrderOfTheListDoesNotMatter(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, rule := range rules {
+		want := meshpolicy.ForServer(meshpolicy.Mesh{}, rule.policies, server, port)
 		for range 5 {
 			shuffled := slices.Clone(rule.policies)
 			random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 			before := slices.Clone(shuffled)
-			t.Run(name, func(t *testing.T) {
-				wantEffective(t, meshpolicy.Compute(shuffled, server, root), rule.mode, rule.scope, rule.decider)
-			})
+			if got := meshpolicy.ForServer(meshpolicy.Mesh{}, shuffled, server, port); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v, want %+v", name, got, want)
+			}
 			if !reflect.DeepEqual(shuffled, before) {
 				t.Errorf("%s: the list that was handed in has changed", name)
 			}
@@ -137,7 +153,7 @@ func TestTheOrderOfTheListDoesNotMatter(t *testing.T) {
 	}
 }
 
-func wantEffective(t *testing.T, got meshpolicy.Effective, mode api.MTLSMode, scope meshpolicy.Scope, decider string) {
+func wantDecision(t *testing.T, got meshpolicy.Server, mode api.MTLSMode, scope meshpolicy.Scope, decider string) {
 	t.Helper()
 	by := ""
 	if got.Decider != nil {
@@ -154,29 +170,105 @@ func TestAWorkloadInTheRootNamespace(t *testing.T) {
 	inRoot := server
 	inRoot.Namespace = root
 	mesh, own := policy(root, "mesh", strict, nil, 5), policy(root, "own", disable, nginx, 9)
-	wantEffective(t, meshpolicy.Compute(policies{own}, inRoot, root), permissive, meshpolicy.ScopeDefault, "")
-	wantEffective(t, meshpolicy.Compute(policies{own, mesh}, inRoot, root), strict, meshpolicy.ScopeMesh, "mesh")
-	wantEffective(t, meshpolicy.Compute(policies{policy("shop", "ns", disable, nil, 9), mesh}, inRoot, root), strict, meshpolicy.ScopeMesh, "mesh")
+	decide := func(policies ...meshpolicy.PeerAuthentication) meshpolicy.Server {
+		return meshpolicy.ForServer(meshpolicy.Mesh{}, policies, inRoot, port)
+	}
+	wantDecision(t, decide(own), permissive, meshpolicy.ScopeDefault, "")
+	wantDecision(t, decide(own, mesh), strict, meshpolicy.ScopeMesh, "mesh")
+	wantDecision(t, decide(policy("shop", "ns", disable, nil, 9), mesh), strict, meshpolicy.ScopeMesh, "mesh")
+	if lost := decide(own, mesh).Overridden; lost != nil {
+		t.Errorf("overridden are %v, want none: what is ignored overrides nothing and is not overridden", lost)
+	}
 }
 
 func TestAnotherRootNamespace(t *testing.T) {
+	mesh := meshpolicy.Mesh{RootNamespace: "mesh-root"}
 	former := policy(root, "mesh", strict, nil, 5)
-	wantEffective(t, meshpolicy.Compute(policies{former}, server, "mesh-root"), permissive, meshpolicy.ScopeDefault, "")
+	wantDecision(t, meshpolicy.ForServer(mesh, policies{former}, server, port), permissive, meshpolicy.ScopeDefault, "")
 	present := policy("mesh-root", "mesh", disable, nil, 0)
-	wantEffective(t, meshpolicy.Compute(policies{former, present}, server, "mesh-root"), disable, meshpolicy.ScopeMesh, "mesh")
+	wantDecision(t, meshpolicy.ForServer(mesh, policies{former, present}, server, port), disable, meshpolicy.ScopeMesh, "mesh")
 }
 
-func TestString(t *testing.T) {
-	for want, effective := range map[string]meshpolicy.Effective{
-		"no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE": meshpolicy.Compute(nil, server, root),
-		"PeerAuthentication istio-system/mesh (mesh level) sets STRICT":           meshpolicy.Compute(policies{policy(root, "mesh", strict, nil, 0)}, server, root),
-		"PeerAuthentication shop/ns (namespace level) sets DISABLE":               meshpolicy.Compute(policies{policy("shop", "ns", disable, nil, 0)}, server, root),
-		"PeerAuthentication shop/legacy (workload level) sets PERMISSIVE":         meshpolicy.Compute(policies{policy("shop", "legacy", permissive, nginx, 0)}, server, root),
-		"PeerAuthentication shop/own (port level) sets DISABLE": meshpolicy.Compute(
-			policies{withPorts(policy("shop", "own", strict, nginx, 0), map[uint32]api.MTLSMode{8443: disable})}, server, root),
+func TestOverridden(t *testing.T) {
+	old, young := policy("shop", "old", strict, nginx, 9), policy("shop", "young", disable, nginx, 1)
+	ports := withPorts(policy("shop", "ports", unset, nginx, 5), map[uint32]api.MTLSMode{port: permissive})
+	namespace, mesh := policy("shop", "ns", permissive, nil, 20), policy(root, "mesh", permissive, nil, 20)
+	for name, c := range map[string]struct {
+		policies policies
+		want     []string
+	}{
+		"none":                           {policies{old}, nil},
+		"the narrowest first":            {policies{mesh, namespace, old}, []string{"ns", "mesh"}},
+		"the oldest of a level first":    {policies{young, ports, old}, []string{"ports", "young"}},
+		"what sets no mode is not":       {policies{old, policy("shop", "unset", unset, nginx, 1), policy("shop", "ns", "", nil, 20)}, nil},
+		"what sets another port is not":  {policies{old, withPorts(policy("shop", "other", unset, nginx, 1), map[uint32]api.MTLSMode{80: strict})}, nil},
+		"ports without selector are not": {policies{old, withPorts(policy("shop", "ns", unset, nil, 1), map[uint32]api.MTLSMode{port: strict})}, nil},
+		"what does not apply is not": {policies{old, policy("other", "ns", strict, nil, 1), policy("shop", "redis", strict, map[string]string{"app": "redis"}, 1),
+			policy(root, "selecting", strict, nginx, 1)}, nil},
+		"a younger one behind one that is UNSET": {policies{policy("shop", "unset", unset, nginx, 9), young}, []string{"young"}},
+		"a namesake elsewhere":                   {policies{policy("shop", "same", strict, nil, 9), policy(root, "same", disable, nil, 9)}, []string{"same"}},
 	} {
-		if got := effective.String(); got != want {
+		var got []string
+		for _, lost := range meshpolicy.ForServer(meshpolicy.Mesh{}, c.policies, server, port).Overridden {
+			got = append(got, lost.Name)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestServerString(t *testing.T) {
+	own, legacy := policy("shop", "own", strict, nginx, 1), policy("shop", "legacy", permissive, nginx, 2)
+	quiet := policy("shop", "quiet", unset, nginx, 9)
+	for want, policies := range map[string]policies{
+		"no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE": nil,
+		"PeerAuthentication istio-system/mesh (mesh level) sets STRICT":           {policy(root, "mesh", strict, nil, 0)},
+		"PeerAuthentication shop/ns (namespace level) sets DISABLE":               {policy("shop", "ns", disable, nil, 0), policy(root, "mesh", strict, nil, 0)},
+		"PeerAuthentication shop/own (workload level) sets STRICT":                {own, policy("shop", "ns", disable, nil, 9)},
+		"PeerAuthentication shop/own (port level) sets DISABLE":                   {withPorts(own, map[uint32]api.MTLSMode{port: disable})},
+
+		"PeerAuthentication shop/legacy (older, selects the same pods) sets PERMISSIVE":                              {own, legacy},
+		"PeerAuthentication shop/a (as old but first by name, selects the same pods) sets DISABLE":                   {own, policy("shop", "a", disable, nginx, 1)},
+		"PeerAuthentication shop/own (port level, older, selects the same pods) sets DISABLE":                        {withPorts(own, map[uint32]api.MTLSMode{port: disable}), policy("shop", "young", strict, nginx, 0)},
+		"PeerAuthentication shop/ns (namespace level, older, in the same namespace) sets DISABLE":                    {policy("shop", "ns", disable, nil, 2), policy("shop", "other", strict, nil, 1)},
+		"PeerAuthentication istio-system/a (mesh level, older, in the same namespace) sets DISABLE":                  {policy(root, "a", disable, nil, 2), policy(root, "b", strict, nil, 1)},
+		"PeerAuthentication shop/legacy (workload level) sets PERMISSIVE":                                            {legacy, policy("shop", "unset", unset, nginx, 0)},
+		"PeerAuthentication shop/ns (namespace level, as old but first by name, in the same namespace) sets DISABLE": {policy("shop", "ns", disable, nil, 1), policy("shop", "other", strict, nil, 1)},
+
+		"PeerAuthentication shop/quiet (older, selects the same pods) sets no mode and takes PeerAuthentication shop/own out of force; so Istio's default holds: PERMISSIVE": {quiet, own},
+		"PeerAuthentication shop/quiet (older, selects the same pods) sets no mode and takes PeerAuthentication shop/own out of force; " +
+			"PeerAuthentication shop/ns (namespace level) sets DISABLE": {quiet, own, policy("shop", "ns", disable, nil, 0)},
+		"PeerAuthentication shop/quiet (older, in the same namespace) sets no mode and takes PeerAuthentication shop/ns out of force; " +
+			"PeerAuthentication istio-system/mesh (mesh level) sets STRICT": {policy("shop", "quiet", unset, nil, 9), policy("shop", "ns", disable, nil, 0), policy(root, "mesh", strict, nil, 0)},
+	} {
+		if got := meshpolicy.ForServer(meshpolicy.Mesh{}, policies, server, port).String(); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// An UNSET policy shadows only its own level, and only where that level decides nothing.
+func TestSilent(t *testing.T) {
+	quiet, own := policy("shop", "quiet", unset, nginx, 9), policy("shop", "own", strict, nginx, 1)
+	for name, c := range map[string]struct {
+		policies policies
+		want     string
+	}{
+		"nobody behind it":           {policies{quiet}, ""},
+		"a wider level behind it":    {policies{quiet, policy("shop", "ns", strict, nil, 1)}, ""},
+		"a younger one":              {policies{quiet, own}, "quiet"},
+		"two of them":                {policies{quiet, policy("shop", "second", unset, nginx, 8), own}, "quiet"},
+		"the decider is older":       {policies{policy("shop", "older", strict, nginx, 10), quiet, own}, ""},
+		"below the level that rules": {policies{own, policy("shop", "quiet-ns", unset, nil, 9), policy("shop", "ns", strict, nil, 1)}, ""},
+		"in the namespace":           {policies{policy("shop", "quiet-ns", unset, nil, 9), policy("shop", "ns", strict, nil, 1)}, "quiet-ns"},
+	} {
+		got := ""
+		if silent := meshpolicy.ForServer(meshpolicy.Mesh{}, c.policies, server, port).Silent; silent != nil {
+			got = silent.Name
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }
