@@ -104,7 +104,9 @@ type Counted struct {
 	// Connections are those that Envoy began to the Service, over all its subsets (upstream_cx_total). One means this
 	// probe's, unless something else in the pod used the Service meanwhile.
 	Connections uint64 `json:"connections"`
-	// Handshakes are the TLS handshakes that Envoy itself finished on such connections (ssl.handshake).
+	// Handshakes are the TLS handshakes that Envoy itself finished on such connections (ssl.handshake). None beside a
+	// connection means that the probe was sent as it is if something came back (Leaf); if nothing did, Envoy's own
+	// handshake may have failed.
 	Handshakes uint64 `json:"handshakes"`
 	// Passthrough are the connections that Envoy passed on to where they were addressed, to whatever destination, because
 	// it knows no Service there (upstream_cx_total of PassthroughCluster).

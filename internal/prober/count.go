@@ -26,21 +26,25 @@ type counters struct {
 	connections, handshakes, passthrough uint64
 	// kept says that Envoy has counters of the Service. It makes those of connections with the first connection and not
 	// before (deferred_stat_options in Istio's bootstrap), and none at all where its configuration names no such prefix
-	// (sidecar.istio.io/statsInclusionPrefixes); membership_total is always there and tells these two apart.
+	// (sidecar.istio.io/statsInclusionPrefixes); membership_change is there as soon as the Service has an endpoint, and
+	// tells these two apart.
 	kept bool
 }
 
 // statNames matches the names of the counters, in Envoy and here: both know the syntax of RE2. Istio ends a cluster's name
 // in a semicolon, which older releases did not.
 func statNames(count observation.Count) *regexp.Regexp {
-	return regexp.MustCompile(fmt.Sprintf(`^cluster\.(outbound\|%d\|[^|]*\|%s|PassthroughCluster);?\.(upstream_cx_total|ssl\.handshake|membership_total)$`,
+	return regexp.MustCompile(fmt.Sprintf(`^cluster\.(outbound\|%d\|[^|]*\|%s|PassthroughCluster);?\.(upstream_cx_total|ssl\.handshake|membership_change)$`,
 		count.Port, regexp.QuoteMeta(count.Host)))
 }
 
 // readCounters asks Envoy for its counters of one Service and of PassthroughCluster.
 func readCounters(ctx context.Context, count observation.Count) (counters, error) {
 	names := statNames(count)
-	stats, err := askAdmin(ctx, count.Admin, "/stats?"+url.Values{"filter": {names.String()}}.Encode())
+	// Envoy goes through every statistic it has. Leaving out those that are no counters, and those that are still 0, makes
+	// that three times as quick: 25 ms in place of 80 with 2000 Services.
+	query := url.Values{"filter": {names.String()}, "type": {"Counters"}, "usedonly": {""}}
+	stats, err := askAdmin(ctx, count.Admin, "/stats?"+query.Encode())
 	if err != nil {
 		return counters{}, fmt.Errorf("admin interface of Envoy at %s: %w", count.Admin, err)
 	}

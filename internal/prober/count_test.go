@@ -26,7 +26,7 @@ const (
 	passthrough = "cluster.PassthroughCluster;."
 	taken       = "upstream_cx_total"
 	wrapped     = "ssl.handshake"
-	members     = "membership_total"
+	members     = "membership_change"
 
 	ok = "HTTP/1.1 200 OK\r\n\r\n"
 )
@@ -40,8 +40,11 @@ type envoy struct {
 	readings []reading
 }
 
-// reading is when the counters were asked for and given.
-type reading struct{ asked, given time.Time }
+// reading is how the counters were asked for, and when they were given.
+type reading struct {
+	query        url.Values
+	asked, given time.Time
+}
 
 func startEnvoy(t *testing.T, stats map[string]uint64) *envoy {
 	t.Helper()
@@ -52,7 +55,8 @@ func startEnvoy(t *testing.T, stats map[string]uint64) *envoy {
 	return e
 }
 
-// serve answers as Envoy does: a line for every counter whose name matches the filter somewhere.
+// serve answers as Envoy does: a line for every counter whose name matches the filter somewhere, and of those that were
+// never incremented only if they are wanted.
 func (e *envoy) serve(w http.ResponseWriter, r *http.Request) {
 	asked := time.Now()
 	query, malformed := url.ParseQuery(r.URL.RawQuery)
@@ -64,11 +68,11 @@ func (e *envoy) serve(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(e.stats)) {
-		if filter.MatchString(name) {
+		if filter.MatchString(name) && (e.stats[name] > 0 || !query.Has("usedonly")) {
 			fmt.Fprintf(w, "%s: %d\n", name, e.stats[name])
 		}
 	}
-	e.readings = append(e.readings, reading{asked, time.Now()})
+	e.readings = append(e.readings, reading{query, asked, time.Now()})
 }
 
 func (e *envoy) add(names ...string) {
@@ -164,10 +168,10 @@ func TestWhatIsCounted(t *testing.T) {
 			observation.Counted{Connections: 2, Handshakes: 2}},
 		"together with somebody else, by another subset": {busy, []string{nginxStats + taken, subset + taken, subset + wrapped},
 			observation.Counted{Connections: 2, Handshakes: 1}},
-		"the first connection of all": {map[string]uint64{nginxStats + members: 1, passthrough + members: 0},
+		"the first connection of all": {map[string]uint64{nginxStats + members: 1, passthrough + members: 1},
 			[]string{nginxStats + taken, nginxStats + wrapped}, observation.Counted{Connections: 1, Handshakes: 1}},
 		"no connection yet": {map[string]uint64{nginxStats + members: 1}, nil, observation.Counted{}},
-		"the first, of a Service that Envoy does not know": {map[string]uint64{passthrough + members: 0},
+		"the first, of a Service that Envoy does not know": {map[string]uint64{passthrough + members: 1},
 			[]string{passthrough + taken}, observation.Counted{Passthrough: 1}},
 		"handshakes of others": {busy, []string{passthrough + wrapped}, observation.Counted{}},
 	} {
@@ -254,6 +258,17 @@ func TestReadingTakesNoTimeOfTheProbe(t *testing.T) {
 	before, after := e.readings[0], e.readings[1]
 	if finished := seen.Started.Add(seen.Finished); seen.Started.Before(before.given) || finished.After(after.asked) {
 		t.Errorf("the probe went from %v to %v, the readings until %v and from %v", seen.Started, finished, before.given, after.asked)
+	}
+}
+
+// To go through all that Envoy knows of a large mesh takes long.
+func TestOnlyCountersInUseAreAskedFor(t *testing.T) {
+	e := startEnvoy(t, map[string]uint64{nginxStats + members: 1})
+	probedAlone(t, countedRequest(startCountedPeer(t, e, nginxStats+taken), e.admin))
+	for _, reading := range e.readings {
+		if reading.query.Get("type") != "Counters" || !reading.query.Has("usedonly") {
+			t.Errorf("asked for %v", reading.query)
+		}
 	}
 }
 

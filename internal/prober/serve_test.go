@@ -272,7 +272,10 @@ func TestProbesUnderWayAreGivenUp(t *testing.T) {
 			<-arrived
 			end(stdin, cancel)
 			select {
-			case <-a.ended:
+			case err := <-a.ended:
+				if err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("Serve returned %v", err)
+				}
 			case <-time.After(slack):
 				t.Fatal("Serve did not return")
 			}
