@@ -1,6 +1,7 @@
 // Command bench measures on a lab what a probe costs, along one path against one server, by four ways of asking, beside
-// Debian's prometheus-blackbox-exporter; and how long a probe takes from apply to Ready beside its pods. hack/bench.sh
-// brings the lab up and runs it inside the lab's network.
+// Debian's prometheus-blackbox-exporter; how long a probe takes from apply to Ready beside its pods; how long its
+// conditions take to follow a changed policy; and what computing the policies of many Services costs. hack/bench.sh brings
+// the lab up and runs it inside the lab's network.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -26,18 +28,20 @@ func main() {
 	exporter := flag.String("exporter", "", "the program prometheus-blackbox-exporter; without it the comparison is left out")
 	rounds := flag.Int("rounds", 200, "measurements of each way of asking")
 	applies := flag.Int("applies", 5, "measurements of apply-to-Ready, and of a pod a check")
+	flips := flag.Int("flips", 40, "measurements of a changed policy")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *exporter, *rounds, *applies); err != nil {
+	if err := run(ctx, *exporter, *rounds, *applies, *flips); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, exporter string, rounds, applies int) error {
+func run(ctx context.Context, exporter string, rounds, applies, flips int) error {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(securityv1.AddToScheme(scheme))
 	utilruntime.Must(api.AddToScheme(scheme))
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
@@ -56,7 +60,13 @@ func run(ctx context.Context, exporter string, rounds, applies int) error {
 	if err := lab.compareWays(ctx, exporter, rounds, applies); err != nil {
 		return err
 	}
-	return lab.timeApplies(ctx, applies)
+	if err := lab.timeApplies(ctx, applies); err != nil {
+		return err
+	}
+	if err := lab.timeFlips(ctx, flips); err != nil {
+		return err
+	}
+	return timePolicies()
 }
 
 // row is one line of a table: a name and its sorted measurements.

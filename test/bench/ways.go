@@ -126,13 +126,13 @@ func (b *bench) compareWays(ctx context.Context, exporter string, rounds, applie
 	}
 	quick := []way{
 		{streamRow, func() (time.Duration, error) {
-			took, seen, err := stream.ask(b.address)
+			took, seen, err := stream.askOK(b.address)
 			inAgent = seen.Finished
 			return took, err
 		}},
 		{"    of it inside the agent", func() (time.Duration, error) { return inAgent, nil }},
 		{"    by name instead of address", func() (time.Duration, error) {
-			took, _, err := stream.ask(b.name)
+			took, _, err := stream.askOK(b.name)
 			return took, err
 		}},
 	}
@@ -157,7 +157,7 @@ func (b *bench) compareWays(ctx context.Context, exporter string, rounds, applie
 		return err
 	}
 	// Not before: an agent that hears nothing for a minute ends.
-	if stream, err = b.openStream(ctx); err != nil {
+	if stream, err = b.openStream(ctx, b.from); err != nil {
 		return err
 	}
 	defer stream.close()
@@ -190,7 +190,7 @@ type openStream struct {
 	id       uint64
 }
 
-func (b *bench) openStream(ctx context.Context) (*openStream, error) {
+func (b *bench) openStream(ctx context.Context, from runner.Vantage) (*openStream, error) {
 	opener, err := runner.NewExec(b.config, fixture.AgentPath, "agent")
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func (b *bench) openStream(ctx context.Context) (*openStream, error) {
 	s := &openStream{requests: requests, lines: bufio.NewScanner(observations), ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
-		stdout.CloseWithError(opener.Open(ctx, b.from, stdin, stdout))
+		stdout.CloseWithError(opener.Open(ctx, from, stdin, stdout))
 	}()
 	_, _, err = s.ask(b.address)
 	return s, err
@@ -211,6 +211,7 @@ func (s *openStream) close() {
 	<-s.ended
 }
 
+// ask returns how long the answer took and what the agent saw, whatever that is.
 func (s *openStream) ask(address string) (time.Duration, observation.Observation, error) {
 	s.id++
 	var seen observation.Observation
@@ -222,13 +223,16 @@ func (s *openStream) ask(address string) (time.Duration, observation.Observation
 		return 0, seen, fmt.Errorf("the stream ended: %w", s.lines.Err())
 	}
 	took := time.Since(begun)
-	if err := json.Unmarshal(s.lines.Bytes(), &seen); err != nil {
-		return 0, seen, err
+	return took, seen, json.Unmarshal(s.lines.Bytes(), &seen)
+}
+
+// askOK expects the server to answer.
+func (s *openStream) askOK(address string) (time.Duration, observation.Observation, error) {
+	took, seen, err := s.ask(address)
+	if err == nil && (seen.Class != observation.Answered || seen.HTTPCode != http.StatusOK) {
+		err = fmt.Errorf("the probe saw %+v", seen)
 	}
-	if seen.Class != observation.Answered || seen.HTTPCode != http.StatusOK {
-		return 0, seen, fmt.Errorf("the probe saw %+v", seen)
-	}
-	return took, seen, nil
+	return took, seen, err
 }
 
 // podCheck is how others do it: a pod that sends one request and ends.
