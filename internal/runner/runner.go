@@ -132,7 +132,7 @@ func (r *Runner) loop(ctx context.Context, key Key, t *task) {
 			r.tidyStreams()
 			continue // replanned or stopped: what was seen belongs to no present plan
 		}
-		if t.keep(plan, run, r.heartbeat) {
+		if t.keep(runCtx, plan, run, r.heartbeat) {
 			r.wake(ctx, key)
 		}
 		t.wait(ctx, started)

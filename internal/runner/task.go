@@ -95,13 +95,14 @@ func (t *task) replan(plan Plan) {
 	if old.Epoch != plan.Epoch || old.Policy != plan.Policy {
 		t.endpoints = endpointBook{}
 	}
-	if old.Epoch != plan.Epoch || old.Occasion != plan.Occasion {
+	anew := old.Epoch != plan.Epoch || old.Policy != plan.Policy || old.Occasion != plan.Occasion
+	if anew {
 		t.startQuickly()
 		if t.interrupt != nil {
 			t.interrupt()
 		}
 	}
-	if old.Epoch != plan.Epoch || old.Occasion != plan.Occasion || old.Interval != plan.Interval {
+	if anew || old.Interval != plan.Interval {
 		select {
 		case t.kick <- struct{}{}:
 		default:
@@ -132,11 +133,12 @@ func (t *task) begin(ctx context.Context) (Plan, turns, context.Context) {
 	return t.plan, t.endpoints.turns(t.plan), ctx
 }
 
-// keep stores a run and says whether the controller should look at it.
-func (t *task) keep(plan Plan, run observation.Run, heartbeat time.Duration) bool {
+// keep stores a run and says whether the controller should look at it. ctx is the run's: where it has ended, the plan has
+// been replaced, and what was seen belongs to no present plan.
+func (t *task) keep(ctx context.Context, plan Plan, run observation.Run, heartbeat time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.plan.Epoch != plan.Epoch {
+	if ctx.Err() != nil {
 		return false
 	}
 	t.endpoints.record(plan, &run)
