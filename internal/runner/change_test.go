@@ -461,7 +461,7 @@ func TestRunHandlesWhatItsOwnPlanAskedFor(t *testing.T) {
 	}
 	plan, _, ctx := one.begin(t.Context())
 	one.replan(planOf(func(p *Plan) { p.Requested = "10:00" }, sleepPod))
-	one.keep(ctx, plan, observation.Run{Started: time.Now(), Results: map[string]observation.Result{}}, time.Hour)
+	one.keep(ctx, plan, observation.Run{Started: time.Now(), Results: map[string]observation.Result{sleepPod.Pod: {Seen: code(200)}}}, time.Hour)
 	if got := one.report("epoch").Handled; got != "" {
 		t.Errorf("handled by a run from before it was asked for: got %q", got)
 	}
