@@ -159,7 +159,6 @@ type Target struct {
 type TargetService struct {
 	// name is the Service's name.
 	// +required
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="service.name must be a Service's name: lower-case letters, digits and '-', beginning with a letter"
 	Name string `json:"name"`
@@ -173,7 +172,7 @@ type TargetService struct {
 	// +optional
 	// +kubebuilder:default=443
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self).matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="service.port must be a port number from 1 to 65535 or the name of a port"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self).matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$') && string(self).matches('[a-z]')",message="service.port must be a port number from 1 to 65535, without quotes, or the name of a port"
 	Port intstr.IntOrString `json:"port,omitzero"`
 }
 
@@ -194,8 +193,8 @@ type CertificateAuthority struct {
 type KeyReference struct {
 	// name is the object's name.
 	// +required
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="name must be the name of a ConfigMap or Secret: lower-case letters, digits, '-' and '.'"
 	Name string `json:"name"`
 	// key is the entry in the object's data.
 	// +optional
@@ -209,8 +208,8 @@ type TargetCertificate struct {
 	// secretName is a Secret of type kubernetes.io/tls in the probe's namespace. The operator reads it to know the
 	// certificate that it is to meet, if a Role of that namespace lets it: the probe's status says which Role it needs.
 	// +required
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="secretName must be the name of a Secret: lower-case letters, digits, '-' and '.'"
 	SecretName string `json:"secretName"`
 }
 
@@ -242,7 +241,7 @@ type PathExpectation struct {
 	// reason says why, for whoever reads the status.
 	// +required
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="self.matches('[^ ]')",message="reason must say why this path is expected to see something else than the policy promises"
+	// +kubebuilder:validation:XValidation:rule="self.matches('[^[:space:]]')",message="reason must say why this path is expected to see something else than the policy promises"
 	Reason string `json:"reason"`
 }
 
