@@ -111,14 +111,13 @@ func TestRefusedNames(t *testing.T) {
 // defaulted is the spec of a probe that says nothing but that it wants a sidecar.
 func defaulted() map[string]any {
 	return map[string]any{
-		"target": map[string]any{"sidecar": "Enabled"}, "mtls": map[string]any{"mode": "UNSET"},
+		"target": map[string]any{"sidecar": "Enabled", "path": "/"}, "mtls": map[string]any{"mode": "UNSET", "clientMode": "UNSET"},
 		"interval": "1m", "timeout": "5s", "failureThreshold": int64(2), "suspend": false,
 	}
 }
 
 func TestAcceptedSpecs(t *testing.T) {
-	ctx := needAPIServer(t)
-	namespace := newNamespace(t, ctx)
+	namespace := newNamespace(t, needAPIServer(t))
 	for _, c := range []struct{ spec, reads string }{
 		{`{target: {sidecar: Enabled}}`, `{}`},
 		{`{target: {sidecar: Enabled}, mtls: {}}`, `{}`},
@@ -141,22 +140,26 @@ func TestAcceptedSpecs(t *testing.T) {
 		{`{target: {sidecar: Enabled}, revision: 1-31-0}`, `{revision: 1-31-0}`},
 		{`{target: {sidecar: Enabled}, revision: ` + strings.Repeat("a", 40) + `}`, `{revision: ` + strings.Repeat("a", 40) + `}`},
 	} {
-		t.Run(c.spec, func(t *testing.T) {
-			written := probe(t, namespace, "accepted", c.spec)
-			if err := asClient.Create(ctx, written, client.FieldValidation("Strict")); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := asClient.Delete(ctx, written); err != nil {
-					t.Error(err)
-				}
-			}()
-			wantRead(t, read(t, namespace, "accepted"), c.reads)
-			// One probe that Go cannot decode would keep the operator from seeing any.
-			if err := asClient.Get(ctx, client.ObjectKeyFromObject(written), &api.HTTPSMeshProbe{}); err != nil {
-				t.Errorf("the operator cannot read it: %v", err)
-			}
-		})
+		t.Run(c.spec, func(t *testing.T) { wantAccepted(t, namespace, c.spec, c.reads) })
+	}
+}
+
+// wantAccepted creates a probe, holds what is read against the defaults, changed as reads says, and deletes it.
+func wantAccepted(t *testing.T, namespace, spec, reads string) {
+	t.Helper()
+	written := probe(t, namespace, "accepted", spec)
+	if err := asClient.Create(t.Context(), written, client.FieldValidation("Strict")); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := asClient.Delete(t.Context(), written); err != nil {
+			t.Error(err)
+		}
+	}()
+	wantRead(t, read(t, namespace, "accepted"), reads)
+	// One probe that Go cannot decode would keep the operator from seeing any.
+	if err := asClient.Get(t.Context(), client.ObjectKeyFromObject(written), &api.HTTPSMeshProbe{}); err != nil {
+		t.Errorf("the operator cannot read it: %v", err)
 	}
 }
 
@@ -177,12 +180,7 @@ func wantRead(t *testing.T, got *unstructured.Unstructured, changed string) {
 	if err := yaml.Unmarshal([]byte(changed), &named); err != nil {
 		t.Fatal(err)
 	}
-	for field, value := range named {
-		if number, ok := value.(float64); ok {
-			value = int64(number)
-		}
-		want[field] = value
-	}
+	merge(want, named)
 	if !reflect.DeepEqual(got.Object["spec"], want) {
 		t.Errorf("spec is read as\n  %v\nwant\n  %v", got.Object["spec"], want)
 	}
@@ -191,12 +189,31 @@ func wantRead(t *testing.T, got *unstructured.Unstructured, changed string) {
 	}
 }
 
+// merge puts the fields of changes into into, in whatever depth. YAML is read as JSON, whose numbers are all floats.
+func merge(into, changes map[string]any) {
+	for field, value := range changes {
+		inner, isMap := value.(map[string]any)
+		present, both := into[field].(map[string]any)
+		switch number, isNumber := value.(float64); {
+		case isMap && both:
+			merge(present, inner)
+		case isMap:
+			into[field] = map[string]any{}
+			merge(into[field].(map[string]any), inner)
+		case isNumber:
+			into[field] = int64(number)
+		default:
+			into[field] = value
+		}
+	}
+}
+
 func TestUnknownFields(t *testing.T) {
 	ctx := needAPIServer(t)
 	namespace := newNamespace(t, ctx)
-	const spec = `{target: {sidecar: Enabled, service: {name: other}}, mtls: {clientMode: DISABLE}, retries: 3}`
+	const spec = `{target: {sidecar: Enabled, host: other}, mtls: {meshMode: DISABLE}, retries: 3}`
 	err := asClient.Create(ctx, probe(t, namespace, "strictly", spec), client.FieldValidation("Strict"))
-	const says = `unknown field "spec.mtls.clientMode", unknown field "spec.retries", unknown field "spec.target.service"`
+	const says = `unknown field "spec.mtls.meshMode", unknown field "spec.retries", unknown field "spec.target.host"`
 	if err == nil || !strings.Contains(err.Error(), says) {
 		t.Errorf("kubectl, which asks strictly, reads %v", err)
 	}

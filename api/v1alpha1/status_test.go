@@ -126,11 +126,30 @@ func TestStatusLimits(t *testing.T) {
 		{`{"name":"sleep","tlsVersion":"` + text(17) + `"}`, "tlsVersion: Too long"},
 		{`{"name":"sleep"},{"name":"sleep"}`, "Duplicate value"},
 		{`{"outcome":"Match"}`, "name: Required value"},
+		{`{"name":"sleep","encryption":"TLS"}`, `Unsupported value: "TLS": supported values: "MutualTLS", "Plaintext", "Unknown"`},
+		{`{"name":"sleep","expectedReason":"` + text(257) + `"}`, "expectedReason: Too long"},
+		{`{"name":"sleep","endpoints":{"examples":[` + strings.Repeat(`{"name":"a"},`, 5) + `{"name":"a"}]}}`, "examples: Too many: 6: must have at most 5 items"},
+		{`{"name":"sleep","endpoints":{"examples":[{"name":"` + text(254) + `"}]}}`, "examples[0].name: Too long"},
+		{`{"name":"sleep","endpoints":{"examples":[{"name":"a","address":"` + text(65) + `"}]}}`, "examples[0].address: Too long"},
+		{`{"name":"sleep","endpoints":{"examples":[{"name":"a","observed":"` + text(65) + `"}]}}`, "examples[0].observed: Too long"},
+		{`{"name":"sleep","endpoints":{"examples":[{"name":"a","message":"` + text(513) + `"}]}}`, "examples[0].message: Too long"},
 	} {
 		patch := client.RawPatch("application/merge-patch+json", []byte(`{"status":{"paths":[`+c.path+`]}}`))
 		err := asClient.Status().Patch(ctx, read(t, namespace, "limits"), patch)
 		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%.60s: %.300v, want %q", c.path, err, c.says)
+		}
+	}
+	for _, c := range []struct{ status, says string }{
+		{`{"lastHandledRequest":"` + text(257) + `"}`, "lastHandledRequest: Too long"},
+		{`{"certificate":{"sha256":"` + text(65) + `"}}`, "certificate.sha256: Too long"},
+		{`{"lastPolicyChange":{"object":"` + text(513) + `"}}`, "lastPolicyChange.object: Too long"},
+		{`{"lastPolicyChange":{"from":"` + text(129) + `"}}`, "lastPolicyChange.from: Too long"},
+		{`{"lastPolicyChange":{"to":"` + text(129) + `"}}`, "lastPolicyChange.to: Too long"},
+	} {
+		err := asClient.Status().Patch(ctx, read(t, namespace, "limits"), client.RawPatch("application/merge-patch+json", []byte(`{"status":`+c.status+`}`)))
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%.60s: %.300v, want %q", c.status, err, c.says)
 		}
 	}
 	longest := `{"status":{"paths":[{"name":"sleep","message":"` + text(1024) + `","peer":"` + text(512) + `","observed":"` + text(64) + `","tlsVersion":"` + text(16) + `"}]}}`
