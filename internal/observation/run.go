@@ -61,7 +61,9 @@ func (o Observation) Wrapping() Wrapping {
 		return NotCounted
 	}
 	counted := *o.Counted
-	toService := counted.Connections == 1 && counted.Passthrough == 0
+	// The agent lets probes of one Service take turns, so that the Service's own counters are this request's; what went by
+	// way of the PassthroughCluster meanwhile may be that of another Service.
+	toService := counted.Connections == 1 && (counted.Passthrough == 0 || counted.PassthroughShared)
 	elsewhere := counted.Connections == 0 && counted.Passthrough == 1 && !counted.PassthroughShared
 	switch {
 	case toService && counted.Handshakes == 1:
