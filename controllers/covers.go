@@ -18,6 +18,7 @@ func covers(existing client.Object, desired *unstructured.Unstructured) bool {
 	if err != nil {
 		return false
 	}
+	restoreDisable(content, desired.GetKind())
 	for field, want := range desired.Object {
 		// A typed object out of the cache has neither apiVersion nor kind.
 		if field != "apiVersion" && field != "kind" && !contains(content[field], want) {
@@ -25,6 +26,16 @@ func covers(existing client.Object, desired *unstructured.Unstructured) bool {
 		}
 	}
 	return true
+}
+
+// restoreDisable puts a DestinationRule's TLS mode back that Istio's types leave out: DISABLE is their zero value there.
+func restoreDisable(content map[string]any, kind string) {
+	tls, ok, err := unstructured.NestedMap(content, "spec", "trafficPolicy", "tls")
+	if kind != "DestinationRule" || !ok || err != nil || tls["mode"] != nil {
+		return
+	}
+	tls["mode"] = string(api.ClientTLSDisable)
+	_ = unstructured.SetNestedMap(content, tls, "spec", "trafficPolicy", "tls") // it was just there
 }
 
 func contains(have, want any) bool {
