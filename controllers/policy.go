@@ -41,6 +41,7 @@ func (r *Reconciler) computePolicies(_ context.Context, v *visit) (verdict.Stand
 	p.declared = expectation.Declared(spec.Target.Sidecar, declared, spec.MTLS.ClientMode).Expectations()
 	p.declared.Override(spec.Expect)
 	p.computed = computed(p.endpoints, ids)
+	p.computed.Counted = counts(v.Probe.Status)
 	p.words, p.deciders = inWords(p.endpoints)
 	p.cause = r.memory.cause(v)
 	v.policy = verdict.PolicyInEffect(spec.Target, spec.MTLS, p.endpoints)
@@ -160,6 +161,13 @@ func computed(endpoints []verdict.EndpointPolicy, ids []string) verdict.Computed
 		}
 	}
 	return result
+}
+
+// counts says whether the client's Envoy is to tell how it sent a request: unless it did not the last time.
+func counts(status api.HTTPSMeshProbeStatus) bool {
+	return !slices.ContainsFunc(status.Paths, func(path api.PathStatus) bool {
+		return path.Name == api.PathSleep && path.Encryption == api.EncryptionUnknown
+	})
 }
 
 // inWords sums up the modes of all endpoints, such as "STRICT, MutualTLS from the client", and names the objects that

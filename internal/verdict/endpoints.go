@@ -49,7 +49,8 @@ func (in Input) withEndpoints(found finding, expected expectation.Expectation, e
 	summary.Examples = summary.Examples[:min(len(summary.Examples), maxExamples)]
 	found.endpoints = summary
 	switch {
-	case found.outcome == api.OutcomeMismatch:
+	// The Service's address leads to any of several endpoints: where one of them shows the same, it is to be named.
+	case found.outcome == api.OutcomeMismatch && (summary.Total == 1 || worst == nil || worst.reason != found.reason):
 	case worst != nil && worst.outcome == api.OutcomeMismatch:
 		found.outcome, found.reason, found.observed, found.result = worst.outcome, worst.reason, worst.observed, worst.result
 		found.message = fmt.Sprintf("%s (%d of %d endpoints): %s", worstName, summary.Mismatched, summary.Total, worst.message)

@@ -200,17 +200,24 @@ type Computed struct {
 	Paths expectation.Expectations
 	// Endpoints are by the ID of the endpoint.
 	Endpoints map[string]expectation.Expectation
+	// Counted demands that it was counted how an answered request was sent, where that is computed and the agent can count.
+	// Envoy may set its counters back when a policy reaches it, and a request that went uncounted does not show that policy.
+	Counted bool
 }
 
 // AsComputed says whether a run shows what Istio computes: on every path and endpoint of which something is computed the
-// same sort of end, whatever the status code, and the same encryption where it was counted.
+// same sort of end, whatever the status code, and the same encryption where it was counted or is to be.
 func AsComputed(computed Computed, server Server, run observation.Run) bool {
 	for _, name := range api.PathNames() {
 		result, ok := run.Results[string(name)]
 		if !ok {
 			return false
 		}
-		if expected, ok := computed.Paths[name]; ok && !showsKind(expected, server, result) {
+		expected, ok := computed.Paths[name]
+		if ok && !showsKind(expected, server, result) {
+			return false
+		}
+		if computed.Counted && expected.Encryption != "" && result.Seen.Counted != nil && encryption(result.Seen) == api.EncryptionUnknown {
 			return false
 		}
 		for _, endpoint := range result.Endpoints {

@@ -63,6 +63,7 @@ func Paths(in Input) []Path {
 }
 
 func judgePath(in Input, name api.PathName, findings []finding) Path {
+	findings = upToPlaintext(findings)
 	latest := findings[len(findings)-1]
 	if explanation := in.Explanations[name]; explanation != "" && latest.outcome == api.OutcomeMismatch {
 		latest.message += "; " + explanation
@@ -82,7 +83,7 @@ func judgePath(in Input, name api.PathName, findings []finding) Path {
 			path.Message = fmt.Sprintf("mismatch %d of %d before this turns False: %s", failures, in.FailureThreshold, latest.message)
 		}
 	}
-	run := in.Runs[len(in.Runs)-1]
+	run := in.Runs[len(findings)-1]
 	path.Evidence = evidence(name, in.Expectations[name], latest, run, failures)
 	return path
 }
@@ -113,6 +114,23 @@ func statusBefore(in Input, name api.PathName, before []finding) metav1.Conditio
 		return previous
 	}
 	return metav1.ConditionUnknown
+}
+
+// upToPlaintext leaves out the latest answers of which it was not counted how they were sent, if the last one of which it
+// was had been sent in plaintext where it must not: they do not show that this has changed.
+func upToPlaintext(findings []finding) []finding {
+	counted := len(findings) - 1
+	for counted >= 0 && findings[counted].uncounted() {
+		counted--
+	}
+	if counted < 0 || findings[counted].reason != api.ReasonPlaintextInMesh {
+		return findings
+	}
+	return findings[:counted+1]
+}
+
+func (f finding) uncounted() bool {
+	return f.outcome == api.OutcomeMatch && f.reason == api.ReasonAnswered && f.result.Failed == nil && f.result.Seen.Wrapping() == observation.NotCounted
 }
 
 func consecutiveMismatches(findings []finding) int {
