@@ -93,6 +93,8 @@ func TestEndpoints(t *testing.T) {
 		"address open, endpoints good": {beside(closed, all(turnedAway, turnedAway)...), inconclusive, "closed", "the peer closed"},
 		"address open, one bad":        {beside(closed, all(turnedAway, served)...), notEnforced, "200", "shop-1 (1 of 2 endpoints)"},
 		"address not asked, one bad":   {beside(failed(observation.ExecFailed, "broken"), all(served)...), notEnforced, "200", "shop-0 (1 of 1 endpoints)"},
+		"both open, in different ways": {beside(closed, all(failed(observation.AgentSilent, "silent"))...), inconclusive, "closed", "the peer closed"},
+		"address open, others not yet": {beside(closed, notAsked("a")), inconclusive, "closed", "the peer closed"},
 		"address not asked":            {beside(failed(observation.ExecFailed, "broken"), all(turnedAway)...), notProbed, "not probed", "broken"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -185,6 +185,7 @@ func TestAgainst(t *testing.T) {
 		"nothing is computed":     {inEffect, around(api.PathOutsider, no, api.ReasonMTLSNotEnforced), nil, inEffect.Reason, ""},
 		"not certain yet":         {inEffect, around(api.PathOutsider, yes, api.ReasonBelowThreshold), strict, inEffect.Reason, ""},
 		"open":                    {inEffect, around(api.PathOutsider, metav1.ConditionUnknown, api.ReasonNoPositiveControl), strict, inEffect.Reason, ""},
+		"no longer certain":       {inEffect, around(api.PathOutsider, metav1.ConditionUnknown, api.ReasonMTLSNotEnforced), strict, inEffect.Reason, ""},
 		"the server is down":      {inEffect, around(api.PathOutsider, no, api.ReasonNoAnswer), permissive, inEffect.Reason, ""},
 		"somebody else answered":  {inEffect, around(api.PathOutsider, no, api.ReasonUnexpectedCertificate), strict, inEffect.Reason, ""},
 		// What the client's sidecar does is another matter than what is enforced before the server.

@@ -222,3 +222,22 @@ func TestWithoutRunsThereIsNoVerdict(t *testing.T) {
 		t.Errorf("a verdict without runs: %v", paths)
 	}
 }
+
+// What Istio computes explains a mismatch, and nothing else.
+func TestExplanationsAreForMismatches(t *testing.T) {
+	const computed = "PeerAuthentication shop/legacy sets PERMISSIVE"
+	in := verdict.Input{
+		Expectations: strict, Server: server, FailureThreshold: 1, Runs: []observation.Run{run(served, served, saw(observation.HandshakeReset, nil))},
+		Explanations: map[api.PathName]string{api.PathSleep: computed, api.PathIstioProxy: computed, api.PathOutsider: computed},
+	}
+	for _, path := range verdict.Paths(in) {
+		want := path.Evidence.Outcome == api.OutcomeMismatch
+		if strings.HasSuffix(path.Message, "; "+computed) != want || strings.Contains(path.Evidence.Message, computed) != want {
+			t.Errorf("%s %s: %s; evidence: %s", path.Evidence.Name, path.Evidence.Outcome, path.Message, path.Evidence.Message)
+		}
+	}
+	in.FailureThreshold, in.Explanations = 2, map[api.PathName]string{api.PathIstioProxy: computed}
+	if got := verdictOn(api.PathIstioProxy, verdict.Paths(in)); got.Reason != api.ReasonBelowThreshold || !strings.Contains(got.Message, computed) {
+		t.Errorf("%s: %s", got.Reason, got.Message)
+	}
+}
