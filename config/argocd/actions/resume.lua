@@ -1,0 +1,3 @@
+-- Lets the probe send requests again.
+obj.spec.suspend = false
+return obj

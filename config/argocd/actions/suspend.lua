@@ -1,0 +1,3 @@
+-- Stops the probe's requests.
+obj.spec.suspend = true
+return obj
