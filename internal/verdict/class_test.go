@@ -1,6 +1,7 @@
 package verdict_test
 
 import (
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,6 +106,21 @@ func TestNoTLSIsAFailureAsDeclaredOnlyInsideOfTLS(t *testing.T) {
 	} {
 		got := judge(permissiveSimple, api.PathSleep, run(counting(saw(observation.NotTLS, nil), c.counted), served, served))
 		wantMeaning(t, name, got, c.want, "no TLS")
+	}
+}
+
+// A person reads how a request ended, and reads the same of no other end.
+func TestEveryEndIsWorded(t *testing.T) {
+	told := map[string]observation.Class{}
+	for class, row := range classes {
+		message, _, _ := strings.Cut(judge(permissive, api.PathOutsider, run(served, served, row.result)).Message, "; expected")
+		if strings.Contains(message, "nothing was observed") {
+			t.Errorf("%s is told as %q", class, message)
+		}
+		if other, taken := told[message]; taken && row.wantAnswer != notProbed {
+			t.Errorf("%s and %s are both told as %q", class, other, message)
+		}
+		told[message] = class
 	}
 }
 

@@ -3,6 +3,7 @@ package verdict_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -57,6 +58,19 @@ func TestPlaintextIsNotForgottenByRunsThatWereNotCounted(t *testing.T) {
 		if got.Status != metav1.ConditionTrue {
 			t.Errorf("%s: %s after another finding: %s", why, got.Status, got.Message)
 		}
+	}
+}
+
+// What the status shows of the path then is the run that was counted, with the time of that run.
+func TestPlaintextThatIsNotForgottenShowsWhenItWasSeen(t *testing.T) {
+	plain := at(0, run(counting(served, passedOn), served, served))
+	got := judge(permissive, api.PathSleep, plain, at(time.Minute, run(served, served, served)))
+	if !got.Evidence.LastProbeTime.Time.Equal(plain.Started) {
+		t.Errorf("seen at %s, want %s", got.Evidence.LastProbeTime, plain.Started)
+	}
+	around := judge(permissive, api.PathOutsider, plain, at(time.Minute, run(served, served, served)))
+	if !around.Evidence.LastProbeTime.Time.Equal(plain.Started.Add(time.Minute)) {
+		t.Errorf("the other paths were seen at %s", around.Evidence.LastProbeTime)
 	}
 }
 
