@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,6 +34,7 @@ const (
 
 	probeCRD = "../config/crd/meshprobe.dev_httpsmeshprobes.yaml"
 	istioCRD = "testdata/peerauthentication.yaml"
+	rulesCRD = "testdata/destinationrule.yaml"
 )
 
 // apiServer is a real etcd and kube-apiserver, and nothing else: no controller manager, no scheduler, no kubelet and no
@@ -47,7 +49,7 @@ type apiServer struct {
 
 // shared is the API server of all tests but those that need one without Istio's kinds. Every test has a namespace of
 // its own in it.
-var shared = sync.OnceValues(func() (*apiServer, error) { return startAPIServer(probeCRD, istioCRD) })
+var shared = sync.OnceValues(func() (*apiServer, error) { return startAPIServer(probeCRD, istioCRD, rulesCRD) })
 
 var running struct {
 	sync.Mutex
@@ -105,7 +107,7 @@ func startAPIServer(crds ...string) (*apiServer, error) {
 		return nil, err
 	}
 	server := &apiServer{env: env, scheme: runtime.NewScheme()}
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, api.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme} {
 		if err := add(server.scheme); err != nil {
 			return nil, err
 		}

@@ -14,11 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 )
 
@@ -82,11 +80,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 	o.awaitRetired(t)
 	o.awaitRuns(t, "strict", 1)
 	o.awaitVerified(t, "strict")
-	for _, status := range seen.all() {
-		if !meta.IsStatusConditionTrue(status.Conditions, api.ConditionReady) {
-			t.Errorf("Ready was lost on the way: %+v", meta.FindStatusCondition(status.Conditions, api.ConditionReady))
-		}
-	}
+	seen.wantReady(t)
 	if got := o.events(t, "strict", "Repaired"); len(got) != 0 {
 		t.Errorf("events: got %v, want no repair", got)
 	}
@@ -140,11 +134,7 @@ func TestOldCertificateOutlivesAFailedRenewal(t *testing.T) {
 			o.awaitRetired(t)
 			o.awaitRuns(t, "strict", 1)
 			o.awaitVerified(t, "strict")
-			for _, status := range seen.all() {
-				if !meta.IsStatusConditionTrue(status.Conditions, api.ConditionReady) {
-					t.Errorf("Ready was lost on the way: %+v", meta.FindStatusCondition(status.Conditions, api.ConditionReady))
-				}
-			}
+			seen.wantReady(t)
 		})
 	}
 }

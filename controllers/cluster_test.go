@@ -3,18 +3,25 @@ package controllers_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -22,21 +29,24 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
 
-// cluster plays, in one namespace, what no kube-apiserver does by itself: the Deployment controller, the kubelet, and
-// Istio's injector. It makes pods of Deployments, one each, lets them become ready once the Secrets that they mount are
-// there, and reports in the Deployments' status. Nothing collects garbage: what owner references should remove stays.
+// cluster plays, in some namespaces, what no kube-apiserver does by itself: the Deployment controller, the kubelet, the
+// EndpointSlice controller, and Istio's injector. It makes pods of Deployments, one each, lets all pods become ready once
+// the Secrets that they mount are there, reports in the Deployments' status, and lists the pods behind each Service. Nothing
+// collects garbage: what owner references should remove stays.
 type cluster struct {
-	admin     client.WithWatch
-	namespace string
-	poked     chan struct{}
+	admin      client.WithWatch
+	namespaces []string
+	poked      chan struct{}
 
 	mu     sync.Mutex
 	faults map[string]fault
-	// serving are the fingerprints of the certificates that the pods of servers have mounted.
-	serving map[types.UID]string
+	// serving are the certificates that the pods of servers have mounted.
+	serving map[types.UID]observation.Certificate
 	pods    int
+	present state
 }
 
 // fault is what goes wrong with the pods of one Deployment.
@@ -55,17 +65,34 @@ type fault struct {
 
 const templateHash = "pod-template-hash"
 
+// labelPlayed marks, with the value "no", pods that a test plays itself.
+const labelPlayed = "test/played"
+
+// lastAddress makes the addresses of all pods of all tests different.
+var lastAddress atomic.Uint32
+
+func nextAddress() string {
+	number := lastAddress.Add(1)
+	return netip.AddrFrom4([4]byte{10, byte(number >> 16), byte(number >> 8), byte(number)}).String()
+}
+
 // playCluster plays until the test is over.
-func playCluster(t *testing.T, admin client.WithWatch, namespace string) *cluster {
+func playCluster(t *testing.T, admin client.WithWatch, namespaces ...string) *cluster {
 	t.Helper()
 	c := &cluster{
-		admin: admin, namespace: namespace, poked: make(chan struct{}, 1),
-		faults: map[string]fault{}, serving: map[types.UID]string{},
+		admin: admin, namespaces: namespaces, poked: make(chan struct{}, 1),
+		faults: map[string]fault{}, serving: map[types.UID]observation.Certificate{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var playing sync.WaitGroup
-	playing.Go(func() { c.watch(ctx, &appsv1.DeploymentList{}) })
-	playing.Go(func() { c.watch(ctx, &corev1.PodList{}) })
+	for _, namespace := range namespaces {
+		for _, list := range []client.ObjectList{
+			&appsv1.DeploymentList{}, &corev1.PodList{}, &corev1.ServiceList{}, &discoveryv1.EndpointSliceList{},
+			&securityv1.PeerAuthenticationList{}, &networkingv1.DestinationRuleList{},
+		} {
+			playing.Go(func() { c.watch(ctx, namespace, list) })
+		}
+	}
 	playing.Go(func() { c.play(ctx, t) })
 	t.Cleanup(func() {
 		cancel()
@@ -81,11 +108,14 @@ func (c *cluster) poke() {
 	}
 }
 
-func (c *cluster) watch(ctx context.Context, list client.ObjectList) {
+func (c *cluster) watch(ctx context.Context, namespace string, list client.ObjectList) {
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
 	for ctx.Err() == nil {
-		watching, err := c.admin.Watch(ctx, list, client.InNamespace(c.namespace))
+		watching, err := c.admin.Watch(ctx, list, client.InNamespace(namespace))
 		if err != nil {
-			continue // only while the test ends
+			<-again.C // the test ends, or Istio's kinds are not there yet
+			continue
 		}
 		for range watching.ResultChan() {
 			c.poke()
@@ -125,28 +155,59 @@ func (c *cluster) fault(deployment string) fault {
 }
 
 func (c *cluster) playAll(ctx context.Context) error {
+	next := state{services: map[types.NamespacedName][]endpoint{}}
+	var changes []sliceChange
+	for _, namespace := range c.namespaces {
+		if err := c.playPods(ctx, namespace); err != nil {
+			return err
+		}
+		found, err := c.readServices(ctx, namespace, &next)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, found...)
+	}
+	c.mu.Lock()
+	next.leave(c.present, time.Now())
+	c.present = next
+	c.mu.Unlock()
+	// An endpoint answers before anybody is told of it.
+	for _, change := range changes {
+		if err := change(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) playPods(ctx context.Context, namespace string) error {
 	var deployments appsv1.DeploymentList
-	if err := c.admin.List(ctx, &deployments, client.InNamespace(c.namespace)); err != nil {
+	if err := c.admin.List(ctx, &deployments, client.InNamespace(namespace)); err != nil {
 		return err
 	}
 	var pods corev1.PodList
-	if err := c.admin.List(ctx, &pods, client.InNamespace(c.namespace)); err != nil {
+	if err := c.admin.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
 		return err
 	}
+	single := pods.Items
 	for i := range deployments.Items {
 		deployment := &deployments.Items[i]
 		selector, err := metav1.LabelSelectorAsSelector(deployment.Spec.Selector)
 		if err != nil {
 			return err
 		}
-		var own []corev1.Pod
-		for _, pod := range pods.Items {
-			if selector.Matches(labels.Set(pod.Labels)) && pod.DeletionTimestamp == nil {
-				own = append(own, pod)
-			}
-		}
+		selected := func(pod corev1.Pod) bool { return selector.Matches(labels.Set(pod.Labels)) }
+		own := slices.DeleteFunc(slices.Clone(pods.Items), func(pod corev1.Pod) bool { return !selected(pod) || pod.DeletionTimestamp != nil })
+		single = slices.DeleteFunc(slices.Clone(single), selected)
 		if err := c.playDeployment(ctx, deployment, own); err != nil {
 			return err
+		}
+	}
+	for i := range single {
+		if pod := &single[i]; pod.DeletionTimestamp == nil && pod.Labels[labelPlayed] != "no" {
+			if _, err := c.playPod(ctx, pod, c.fault(pod.Name)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -218,13 +279,25 @@ func (c *cluster) create(ctx context.Context, deployment *appsv1.Deployment, f f
 	c.mu.Unlock()
 	template := deployment.Spec.Template.DeepCopy()
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Namespace = c.namespace
+	pod.Namespace = deployment.Namespace
 	pod.Labels[templateHash] = presentHash(deployment)
 	pod.Name = fmt.Sprintf("%s-%s-%s", deployment.Name, pod.Labels[templateHash], strconv.Itoa(number))
 	if f.injectedAnyway || fixture.WantsSidecar(pod.Labels) && !f.missedByInjector {
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fixture.ContainerIstioProxy, Image: "proxy"})
+		inject(pod)
 	}
 	return c.admin.Create(ctx, pod, client.FieldOwner("kube-controller-manager"))
+}
+
+// labelTLSMode is what the injector marks pods with that take mutual TLS.
+const labelTLSMode = "security.istio.io/tlsMode"
+
+// inject does to a pod what Istio's injector does, as far as anybody looks at it.
+func inject(pod *corev1.Pod) {
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fixture.ContainerIstioProxy, Image: "proxy"})
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	pod.Labels[labelTLSMode] = "istio"
 }
 
 func (c *cluster) remove(ctx context.Context, pod *corev1.Pod) error {
@@ -261,6 +334,13 @@ func (c *cluster) playPod(ctx context.Context, pod *corev1.Pod, f fault) (bool, 
 		return waiting == nil, nil
 	}
 	pod.Status.Phase, pod.Status.Conditions, pod.Status.ContainerStatuses = status.Phase, status.Conditions, status.ContainerStatuses
+	if waiting == nil {
+		pod.Status.Conditions[0].LastTransitionTime = metav1.Now()
+	}
+	if pod.Status.PodIP == "" {
+		pod.Status.PodIP = nextAddress()
+		pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
+	}
 	return waiting == nil, c.admin.Status().Update(ctx, pod, client.FieldOwner("kubelet"))
 }
 
@@ -282,12 +362,21 @@ func (c *cluster) mount(ctx context.Context, pod *corev1.Pod) (bool, error) {
 		if block == nil || len(secret.Data[corev1.TLSPrivateKeyKey]) == 0 {
 			return false, nil
 		}
-		sum := sha256.Sum256(block.Bytes)
 		c.mu.Lock()
-		c.serving[pod.UID] = hex.EncodeToString(sum[:])
+		c.serving[pod.UID] = presented(block.Bytes)
 		c.mu.Unlock()
 	}
 	return true, nil
+}
+
+// presented is what a client sees of a certificate.
+func presented(der []byte) observation.Certificate {
+	sum := sha256.Sum256(der)
+	seen := observation.Certificate{SHA256: hex.EncodeToString(sum[:]), Chain: [][]byte{der}}
+	if parsed, err := x509.ParseCertificate(der); err == nil {
+		seen.NotAfter = parsed.NotAfter
+	}
+	return seen
 }
 
 func (c *cluster) report(ctx context.Context, deployment *appsv1.Deployment, status appsv1.DeploymentStatus) error {
@@ -299,21 +388,25 @@ func (c *cluster) report(ctx context.Context, deployment *appsv1.Deployment, sta
 	return c.admin.Status().Update(ctx, deployment, client.FieldOwner("kube-controller-manager"))
 }
 
-// servers are the fingerprints that the ready pods of a probe's server present, and whether a sidecar stands before them.
+// servers are the fingerprints that the ready pods of a probe's own server present, and whether a sidecar stands before them.
 func (c *cluster) servers(ctx context.Context, probe string) (fingerprints []string, sidecar bool) {
 	var pods corev1.PodList
-	if err := c.admin.List(ctx, &pods, client.InNamespace(c.namespace), client.MatchingLabels(fixture.ServerLabels(probe))); err != nil {
+	if err := c.admin.List(ctx, &pods, client.InNamespace(c.namespaces[0]), client.MatchingLabels(fixture.ServerLabels(probe))); err != nil {
 		return nil, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, pod := range pods.Items {
 		if isReady(pod) && pod.DeletionTimestamp == nil {
-			fingerprints = append(fingerprints, c.serving[pod.UID])
-			sidecar = len(pod.Spec.Containers) > 1
+			fingerprints = append(fingerprints, c.serving[pod.UID].SHA256)
+			sidecar = hasSidecar(pod)
 		}
 	}
 	return fingerprints, sidecar
+}
+
+func hasSidecar(pod corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == fixture.ContainerIstioProxy })
 }
 
 func isReady(pod corev1.Pod) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -84,7 +85,7 @@ func asTyped(t *testing.T, applied *unstructured.Unstructured) client.Object {
 	t.Helper()
 	typed := map[string]client.Object{
 		"ConfigMap": &corev1.ConfigMap{}, "ServiceAccount": &corev1.ServiceAccount{}, "Service": &corev1.Service{},
-		"Deployment": &appsv1.Deployment{}, "PeerAuthentication": &securityv1.PeerAuthentication{},
+		"Deployment": &appsv1.Deployment{}, "PeerAuthentication": &securityv1.PeerAuthentication{}, "DestinationRule": &networkingv1.DestinationRule{},
 	}[applied.GetKind()]
 	encoded, err := json.Marshal(applied)
 	if err != nil {
@@ -102,7 +103,7 @@ func applied(t *testing.T, probe fixture.Probe) []*unstructured.Unstructured {
 	t.Helper()
 	certificate := fixture.Certificate{PEM: "fake", SHA256: "0123456789abcdef"}
 	images := fixture.Images{Server: "nginx", Sleep: "curl", Agent: "operator"}
-	server, err := fixture.Server(probe, certificate, "fedcba9876543210", images)
+	server, err := fixture.Server(probe, "strict-nginx.shop.svc.cluster.local", certificate, "fedcba9876543210", images)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,18 +117,22 @@ func applied(t *testing.T, probe fixture.Probe) []*unstructured.Unstructured {
 // Every object that was applied covers itself once it was read back, or each visit would repair what nobody changed.
 func TestWhatWasAppliedIsCovered(t *testing.T) {
 	for _, mode := range []api.MTLSMode{api.MTLSUnset, api.MTLSDisable, api.MTLSPermissive, api.MTLSStrict} {
-		probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: mode, Revision: "1-32"}
-		for _, object := range applied(t, probe) {
-			if !covers(asTyped(t, object), object) {
-				t.Errorf("%s %s, mode %s: not covered by itself", object.GetKind(), object.GetName(), mode)
+		for _, clientMode := range clientModes {
+			probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: mode, ClientMode: clientMode, Revision: "1-32"}
+			for _, object := range applied(t, probe) {
+				if !covers(asTyped(t, object), object) {
+					t.Errorf("%s %s, mode %s, clientMode %s: not covered by itself", object.GetKind(), object.GetName(), mode, clientMode)
+				}
 			}
 		}
 	}
 }
 
+var clientModes = []api.ClientTLSMode{api.ClientTLSUnset, api.ClientTLSDisable, api.ClientTLSIstioMutual, api.ClientTLSSimple}
+
 // What the API server and others put beside is no change of ours.
 func TestDefaultsAndAdditionsAreCovered(t *testing.T) {
-	probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: api.MTLSStrict}
+	probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: api.MTLSStrict, ClientMode: api.ClientTLSDisable}
 	for _, object := range applied(t, probe) {
 		typed := asTyped(t, object)
 		typed.SetUID("uid-of-the-object")
@@ -160,7 +165,7 @@ func with(values map[string]string, key, value string) map[string]string {
 
 // What somebody changed behind the operator's back is seen, whatever it was.
 func TestEveryChangedFieldIsSeen(t *testing.T) {
-	probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: api.MTLSStrict, Revision: "1-32"}
+	probe := fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", Sidecar: api.SidecarEnabled, Mode: api.MTLSStrict, ClientMode: api.ClientTLSSimple, Revision: "1-32"}
 	for _, object := range applied(t, probe) {
 		eachLeaf(object.Object, nil, func(path []any) {
 			// The API server does not let anybody change who an object is.
@@ -218,6 +223,23 @@ func TestASwitchedPolicyIsSeen(t *testing.T) {
 			if got := covers(existing, desired); got != (declared == found) {
 				t.Errorf("%s where %s is declared: covered is %v", found, declared, got)
 			}
+		}
+	}
+}
+
+func TestASwitchedDestinationRuleIsSeen(t *testing.T) {
+	const host = "strict-nginx.shop.svc.cluster.local"
+	for _, declared := range clientModes[1:] {
+		for _, found := range append(clientModes[1:], "MUTUAL") {
+			desired := fixture.DestinationRule(fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", ClientMode: declared}, host)
+			existing := asTyped(t, fixture.DestinationRule(fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", ClientMode: found}, host))
+			if got := covers(existing, desired); got != (declared == found) {
+				t.Errorf("%s where %s is declared: covered is %v", found, declared, got)
+			}
+		}
+		without := &networkingv1.DestinationRule{}
+		if covers(without, fixture.DestinationRule(fixture.Probe{Name: "strict", Namespace: "shop", UID: "uid", ClientMode: declared}, host)) {
+			t.Errorf("a rule without TLS settings where %s is declared: covered", declared)
 		}
 	}
 }

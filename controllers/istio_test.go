@@ -26,9 +26,16 @@ func TestIstioComesLater(t *testing.T) {
 	if got := o.made(t, "apps/v1 Deployment"); len(got) != 0 {
 		t.Errorf("Deployments without Istio: got %d, want 0", len(got))
 	}
-	definitions, err := objectsIn(istioCRD)
-	must(t, err)
-	must(t, o.admin.Create(t.Context(), definitions[0]))
+	for i, file := range []string{istioCRD, rulesCRD} {
+		if i > 0 {
+			throughout(t, 2*time.Second, "one kind of Istio's is still missing", func() error {
+				return o.condition(t, "strict", api.ConditionStalled, metav1.ConditionTrue, api.ReasonIstioNotInstalled)
+			})
+		}
+		definitions, err := objectsIn(file)
+		must(t, err)
+		must(t, o.admin.Create(t.Context(), definitions[0]))
+	}
 	o.awaitVerified(t, "strict")
 	o.awaitVerified(t, "no-sidecar")
 

@@ -5,13 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	securityv1 "istio.io/client-go/pkg/apis/security/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
@@ -20,34 +22,49 @@ import (
 )
 
 // mesh plays the exec streams and what the agents at their far ends see. Without a script they see what a mesh shows
-// that follows the probe's own PeerAuthentication.
+// whose proxies follow the policies that the API server holds.
 type mesh struct {
 	cluster *cluster
 
-	mu      sync.Mutex
-	refusal error
-	scripts map[route]observation.Observation
-	modes   map[string]string
-	open    map[runner.Vantage]int
-	// answered counts the requests by probe.
-	answered map[string]int
+	mu sync.Mutex
+	// root is the root namespace that the played proxies go by, and noAutoMTLS turns auto mTLS off.
+	root       string
+	noAutoMTLS bool
+	refusal    error
+	scripts    map[route]observation.Observation
+	// addresses are scripts for single endpoints, along every path.
+	addresses map[string]observation.Observation
+	modes     map[string]string
+	// certificates are what Services of users present, by target.
+	certificates map[string]observation.Certificate
+	open         map[runner.Vantage]int
+	requested    []asked
 }
 
-// route is one probe's request along one path.
+// route is a target's requests along one path. A target is a probe of the operator's own server, by its name, or a Service,
+// by its.
 type route struct {
-	probe string
-	path  api.PathName
+	target string
+	path   api.PathName
 }
 
-func newMesh(cluster *cluster) *mesh {
+// asked is one request that arrived.
+type asked struct {
+	route
+	observation.Request
+	// endpoint is the address of the endpoint that was dialed by itself, "" where the Service was.
+	endpoint string
+}
+
+func newMesh(cluster *cluster, root string) *mesh {
 	return &mesh{
-		cluster: cluster, scripts: map[route]observation.Observation{}, modes: map[string]string{},
-		open: map[runner.Vantage]int{}, answered: map[string]int{},
+		cluster: cluster, root: root, scripts: map[route]observation.Observation{}, addresses: map[string]observation.Observation{},
+		modes: map[string]string{}, certificates: map[string]observation.Certificate{}, open: map[runner.Vantage]int{},
 	}
 }
 
 // Open is an exec into one container, with an agent that answers every line.
-func (m *mesh) Open(ctx context.Context, from runner.Vantage, stdin io.Reader, stdout io.Writer) error {
+func (m *mesh) Open(_ context.Context, from runner.Vantage, stdin io.Reader, stdout io.Writer) error {
 	m.mu.Lock()
 	if m.refusal != nil {
 		defer m.mu.Unlock()
@@ -68,7 +85,7 @@ func (m *mesh) Open(ctx context.Context, from runner.Vantage, stdin io.Reader, s
 		}
 		var seen observation.Observation
 		if request.ID != 0 {
-			seen = m.see(ctx, request, pathFrom(from))
+			seen = m.see(request, from)
 		}
 		seen.ID = request.ID
 		if err := answers.Encode(seen); err != nil {
@@ -89,90 +106,153 @@ func pathFrom(from runner.Vantage) api.PathName {
 	}
 }
 
-func (m *mesh) see(ctx context.Context, request observation.Request, path api.PathName) observation.Observation {
-	service, _, _ := strings.Cut(request.ServerName, ".")
-	probe := strings.TrimSuffix(service, "-nginx")
-	m.mu.Lock()
-	m.answered[probe]++
-	turn := m.answered[probe]
-	scripted, ok := m.scripts[route{probe, path}]
-	m.mu.Unlock()
-	if ok {
-		return scripted
+func (m *mesh) see(request observation.Request, from runner.Vantage) observation.Observation {
+	present, path := m.cluster.state(), pathFrom(from)
+	host, _, err := net.SplitHostPort(request.Address)
+	if err != nil {
+		return observation.Observation{Class: observation.InvalidRequest, Error: err.Error()}
 	}
-	fingerprints, sidecar := m.cluster.servers(ctx, probe)
-	if len(fingerprints) == 0 {
+	service, endpoints, single := present.find(host)
+	target := targetOf(service.Name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	one := asked{route: route{target, path}, Request: request}
+	turn := len(m.requested)
+	if single {
+		one.endpoint = host
+	}
+	m.requested = append(m.requested, one)
+	if len(endpoints) == 0 {
 		return observation.Observation{Class: observation.ConnectionRefused, Error: "connection refused"}
 	}
-	if sidecar && path != api.PathSleep && m.mode(ctx, probe) == "STRICT" {
-		return refused(m.cluster.namespace, probe)
+	met := endpoints[turn%len(endpoints)]
+	if scripted, ok := m.scripts[one.route]; ok {
+		return scripted
 	}
-	return answered(fingerprints[turn%len(fingerprints)])
+	if scripted, ok := m.addresses[met.address]; ok {
+		return scripted
+	}
+	return m.meet(present, from, request, service, met)
 }
 
-// mode is what the server's sidecar enforces: what a test says, else what the probe's own policy says.
-func (m *mesh) mode(ctx context.Context, probe string) string {
-	m.mu.Lock()
-	mode, ok := m.modes[probe]
-	m.mu.Unlock()
-	if ok {
-		return mode
+// find tells which Service an address belongs to, and what stands behind it; single says that it is an endpoint's own.
+func (s state) find(host string) (service types.NamespacedName, endpoints []endpoint, single bool) {
+	if one, ok := s.byAddress(host); ok {
+		return one.service, []endpoint{one.endpoint}, true
 	}
-	policy := &securityv1.PeerAuthentication{}
-	key := client.ObjectKey{Namespace: m.cluster.namespace, Name: fixture.ServerName(probe)}
-	if err := m.cluster.admin.Get(ctx, key, policy); err != nil {
-		return "PERMISSIVE"
+	if net.ParseIP(host) != nil {
+		return types.NamespacedName{}, nil, true
 	}
-	return policy.Spec.GetMtls().GetMode().String()
+	labels := strings.Split(host, ".")
+	service = types.NamespacedName{Namespace: labels[1], Name: labels[0]}
+	return service, s.services[service], false
+}
+
+func targetOf(service string) string { return strings.TrimSuffix(service, "-nginx") }
+
+// meet is what becomes of a request, given what the client's sidecar makes of it and what the server's takes.
+func (m *mesh) meet(present state, from runner.Vantage, request observation.Request, service types.NamespacedName, met endpoint) observation.Observation {
+	target := targetOf(service.Name)
+	enforced, sends := present.enforced(met, m.root), "DISABLE"
+	if mode, told := m.modes[target]; told {
+		enforced = mode
+	}
+	if pathFrom(from) == api.PathSleep {
+		sends = present.sends(from.Namespace, service, met, m.root, !m.noAutoMTLS)
+	}
+	var seen observation.Observation
+	switch {
+	case sends == "DISABLE" && enforced == "STRICT":
+		seen = refused(met.pod.Namespace, met.pod.Spec.ServiceAccountName)
+	case sends == "ISTIO_MUTUAL" && enforced == "DISABLE", sends != "DISABLE" && sends != "ISTIO_MUTUAL":
+		seen = observation.Observation{Class: observation.HandshakeClosed, Error: "EOF"}
+	default:
+		seen = answeredWith(m.certificate(target, met))
+	}
+	if request.Count != nil {
+		seen.Counted = &observation.Counted{Connections: 1}
+		if sends == "ISTIO_MUTUAL" && seen.Class == observation.Answered {
+			seen.Counted.Handshakes = 1
+		}
+	}
+	if !request.Chain && seen.Leaf != nil {
+		seen.Leaf.Chain = nil
+	}
+	return seen
+}
+
+func (m *mesh) certificate(target string, met endpoint) observation.Certificate {
+	if certificate, told := m.certificates[target]; told {
+		return certificate
+	}
+	if met.certificate.SHA256 != "" {
+		return met.certificate
+	}
+	return observation.Certificate{SHA256: strings.Repeat("a", 64)}
 }
 
 func answered(fingerprint string) observation.Observation {
+	return answeredWith(observation.Certificate{SHA256: fingerprint})
+}
+
+func answeredWith(certificate observation.Certificate) observation.Observation {
 	return observation.Observation{
-		Class: observation.Answered, HTTPCode: 200, TLSVersion: "TLS 1.3", CipherSuite: "TLS_AES_256_GCM_SHA384",
-		Leaf: &observation.Certificate{SHA256: fingerprint},
+		Class: observation.Answered, HTTPCode: 200, TLSVersion: "TLS 1.3", CipherSuite: "TLS_AES_256_GCM_SHA384", Leaf: &certificate,
 	}
 }
 
-func refused(namespace, probe string) observation.Observation {
-	id := "spiffe://cluster.local/ns/" + namespace + "/sa/" + fixture.ServerName(probe)
+func refused(namespace, serviceAccount string) observation.Observation {
+	id := "spiffe://cluster.local/ns/" + namespace + "/sa/" + serviceAccount
 	return observation.Observation{
 		Class: observation.ClientCertificateRequired, TLSVersion: "TLS 1.3", CertificateRequested: true,
 		Alert: "certificate_required", Leaf: &observation.Certificate{SHA256: strings.Repeat("5", 64), URIs: []string{id}},
 	}
 }
 
-// script makes one path see something else than the mesh would show.
-func (m *mesh) script(probe string, path api.PathName, seen observation.Observation) {
+// set changes how the mesh plays.
+func (m *mesh) set(change func(*mesh)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.scripts[route{probe, path}] = seen
+	change(m)
+}
+
+// script makes one path see something else than the mesh would show.
+func (m *mesh) script(target string, path api.PathName, seen observation.Observation) {
+	m.set(func(m *mesh) { m.scripts[route{target, path}] = seen })
 }
 
 // unscript lets a path see the mesh again.
-func (m *mesh) unscript(probe string, path api.PathName) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.scripts, route{probe, path})
+func (m *mesh) unscript(target string, path api.PathName) {
+	m.set(func(m *mesh) { delete(m.scripts, route{target, path}) })
 }
 
-// enforce makes the server's sidecar follow another mode than its own policy's.
-func (m *mesh) enforce(probe, mode string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.modes[probe] = mode
+// enforce makes the server's sidecars follow another mode than the policies'; "" lets them follow these again.
+func (m *mesh) enforce(target, mode string) {
+	m.set(func(m *mesh) {
+		if m.modes[target] = mode; mode == "" {
+			delete(m.modes, target)
+		}
+	})
 }
 
 // refuse makes every exec from now on fail; nil allows it again.
-func (m *mesh) refuse(err error) {
+func (m *mesh) refuse(err error) { m.set(func(m *mesh) { m.refusal = err }) }
+
+// arrived are the requests so far that are as asked for.
+func (m *mesh) arrived(as func(asked) bool) []asked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.refusal = err
+	return slices.DeleteFunc(slices.Clone(m.requested), func(one asked) bool { return !as(one) })
 }
 
-func (m *mesh) requests(probe string) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.answered[probe]
+// requests counts all requests to a target.
+func (m *mesh) requests(target string) int {
+	return len(m.arrived(func(one asked) bool { return one.target == target }))
+}
+
+// runs counts the requests to the Service of a target along one path: one in every run of a probe.
+func (m *mesh) runs(target string, path api.PathName) int {
+	return len(m.arrived(func(one asked) bool { return one.route == route{target, path} && one.endpoint == "" }))
 }
 
 func (m *mesh) openStreams() int {
@@ -185,13 +265,18 @@ func (m *mesh) openStreams() int {
 	return total
 }
 
-// awaitRuns waits until a probe was run some more times, on each of its three paths.
-func (o *operator) awaitRuns(t *testing.T, probe string, runs int) {
+// awaitRuns waits until a target was asked some more times, on each of the three paths.
+func (o *operator) awaitRuns(t *testing.T, target string, runs int) {
 	t.Helper()
-	want := o.mesh.requests(probe) + runs*len(api.PathNames())
-	eventually(t, "more runs of "+probe, func() error {
-		if got := o.mesh.requests(probe); got < want {
-			return errors.New("requests are still to come")
+	want := map[api.PathName]int{}
+	for _, path := range api.PathNames() {
+		want[path] = o.mesh.runs(target, path) + runs
+	}
+	eventually(t, fmt.Sprintf("%d more runs of %s", runs, target), func() error {
+		for path, count := range want {
+			if got := o.mesh.runs(target, path); got < count {
+				return fmt.Errorf("%d requests on the path %s are still to come", count-got, path)
+			}
 		}
 		return nil
 	})

@@ -36,11 +36,14 @@ type operator struct {
 	server    *apiServer
 	admin     client.WithWatch
 	namespace string
-	// root is what the operator takes for Istio's root namespace.
+	// root is istiod's namespace and, unless the mesh config there names another, the root namespace.
 	root      string
 	heartbeat time.Duration
-	// everywhere lets it watch the whole cluster, as it does in earnest; otherwise tests can run side by side.
-	everywhere bool
+	// others are further namespaces of the test's. everywhere lets the operator watch the whole cluster, as it does in
+	// earnest; otherwise tests can run side by side.
+	others         []string
+	everywhere     bool
+	crossNamespace bool
 
 	cluster *cluster
 	mesh    *mesh
@@ -69,8 +72,8 @@ func startOperatorAt(t *testing.T, server *apiServer, edit ...func(*operator)) *
 	for _, one := range edit {
 		one(o)
 	}
-	o.cluster = playCluster(t, o.admin, o.namespace)
-	o.mesh = newMesh(o.cluster)
+	o.cluster = playCluster(t, o.admin, append([]string{o.namespace, o.root}, o.others...)...)
+	o.mesh = newMesh(o.cluster, o.root)
 	o.start(t)
 	return o
 }
@@ -98,18 +101,18 @@ func (o *operator) start(t *testing.T) {
 func (o *operator) newManager() (ctrl.Manager, error) {
 	settings := controllers.Settings{
 		Images:        fixture.Images{Server: "nginx:test", Sleep: "curl:test", Agent: "httpsmeshprobe:test"},
-		ClusterDomain: "cluster.local", RootNamespace: o.root, Heartbeat: o.heartbeat,
+		ClusterDomain: "cluster.local", IstioNamespace: o.root, AllowCrossNamespace: o.crossNamespace, Heartbeat: o.heartbeat,
 	}
 	user := rest.CopyConfig(o.server.operator)
 	user.Wrap(o.calls.through)
 	skipNameValidation := true
 	options := ctrl.Options{
-		Scheme: o.server.scheme, Cache: controllers.CacheOptions(), Logger: logged.logger(),
+		Scheme: o.server.scheme, Cache: controllers.CacheOptions(o.root), Logger: logged.logger(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: &skipNameValidation},
 	}
 	if !o.everywhere {
-		options.Cache.DefaultNamespaces = map[string]cache.Config{o.namespace: {}, o.root: {}}
+		o.narrow(&options.Cache)
 	}
 	manager, err := ctrl.NewManager(user, options)
 	if err != nil {
@@ -124,6 +127,27 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 		Client: manager.GetClient(), Live: manager.GetAPIReader(), Runner: runs,
 		Recorder: manager.GetEventRecorder("httpsmeshprobe"), Settings: settings, Now: o.clock.now,
 	}).SetupWithManager(manager, wakeups)
+}
+
+// narrow keeps a cache to the test's own namespaces.
+func (o *operator) narrow(options *cache.Options) {
+	options.DefaultNamespaces = map[string]cache.Config{}
+	for _, namespace := range append([]string{o.namespace, o.root}, o.others...) {
+		options.DefaultNamespaces[namespace] = cache.Config{}
+	}
+	for object, of := range options.ByObject {
+		everywhere, ok := of.Namespaces[cache.AllNamespaces]
+		if !ok {
+			continue
+		}
+		delete(of.Namespaces, cache.AllNamespaces)
+		for namespace := range options.DefaultNamespaces {
+			if _, own := of.Namespaces[namespace]; !own {
+				of.Namespaces[namespace] = everywhere
+			}
+		}
+		options.ByObject[object] = of
+	}
 }
 
 // clock is the reconciler's, which can be put forward.

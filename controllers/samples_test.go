@@ -155,11 +155,7 @@ func TestVerdictOutlivesTheOperator(t *testing.T) {
 	seen := o.follow(t, "strict")
 	o.start(t)
 	o.awaitRuns(t, "strict", 3)
-	for _, status := range seen.all() {
-		if !meta.IsStatusConditionTrue(status.Conditions, api.ConditionReady) {
-			t.Errorf("Ready was lost on the way: %+v", meta.FindStatusCondition(status.Conditions, api.ConditionReady))
-		}
-	}
+	seen.wantReady(t)
 	if got := o.events(t, "strict", "Repaired"); len(got) != 0 {
 		t.Errorf("events: got %v, want no repair where nothing was changed", got)
 	}

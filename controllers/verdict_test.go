@@ -28,8 +28,9 @@ func TestRefutedStrictTurnsFalseAfterTheThreshold(t *testing.T) {
 	seen := o.follow(t, "strict")
 	fingerprints, _ := o.cluster.servers(t.Context(), "strict")
 	o.mesh.script("strict", api.PathIstioProxy, answered(fingerprints[0]))
-	o.await(t, "strict", api.ConditionIstioProxyVerified, metav1.ConditionFalse, api.ReasonMTLSNotEnforced)
-	wantMention(t, o.await(t, "strict", api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted), "istio-proxy", "without a certificate of the mesh")
+	wantMention(t, o.await(t, "strict", api.ConditionIstioProxyVerified, metav1.ConditionFalse, api.ReasonMTLSNotEnforced), "without a certificate of the mesh")
+	wantMention(t, o.await(t, "strict", api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted), "istio-proxy: 200 instead of refused")
+	wantMention(t, o.await(t, "strict", api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonNotEnforced), "strict-nginx (workload level) sets STRICT", "istio-proxy", "got through")
 	o.await(t, "strict", api.ConditionSleepVerified, metav1.ConditionTrue, api.ReasonAnswered)
 	o.await(t, "strict", api.ConditionOutsiderVerified, metav1.ConditionTrue, api.ReasonRefusedByMesh)
 	for _, status := range seen.all() {
