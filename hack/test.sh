@@ -19,6 +19,8 @@ lab_module() { (cd hack/lab && go test -trimpath ./...); }
 lab_itself() { (cd hack/lab && HTTPSMESHPROBE_LAB_TEST=1 go test -trimpath -count=1 -timeout 15m -run 'TestLab$' .); }
 # Istio's own packages, of the versions that the lab has just compiled.
 oracle() { (cd test/oracle && CGO_ENABLED=0 go test -trimpath -count=1 -v ./... | grep -v '^=== '); }
+# Argo CD's own Lua runner and kstatus, over statuses that a lab once handed out.
+gitops() { (cd test/gitops && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
 lab_program() { make --no-print-directory bin/lab; }
 
@@ -34,6 +36,7 @@ else
 fi
 part "unit, API and controllers" unit
 part "oracle: policies by Istio itself" oracle
+part "Argo CD and Flux" gitops
 part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   part "lab: a real one" lab_itself
