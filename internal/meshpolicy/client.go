@@ -44,9 +44,9 @@ type ClientPolicy struct {
 	Why string
 }
 
-// ForClient returns what the client's sidecar sends to one endpoint of a service. It reckons with Services,
-// DestinationRules and PeerAuthentications; a client whose Sidecar resource leaves the service out, or whose
-// VirtualService leads it elsewhere, is not foreseen.
+// ForClient returns what the client's sidecar sends to one endpoint of a service. It reckons with the Service, with
+// DestinationRules and with PeerAuthentications. Not foreseen are a Sidecar resource that leaves the service out, a
+// VirtualService that leads elsewhere or to a subset, a ServiceEntry for the same host, and EnvoyFilters.
 func ForClient(mesh Mesh, rules []DestinationRule, policies []PeerAuthentication, client Client, service Service, server Pod) ClientPolicy {
 	switch {
 	case !client.Sidecar:

@@ -254,6 +254,8 @@ var bySettings = map[string]way{
 		sends: meshpolicy.SimpleTLS, rule: "r"},
 	"MUTUAL with a credential with selector": {rules: destinationRules{rule("other", "r", host, &meshpolicy.ClientTLS{Mode: meshpolicy.ClientTLSMutual, CredentialName: "roots"}, selecting(sleep))},
 		sends: meshpolicy.OtherTLS, rule: "r"},
+	"a credential of a rule that one with selector has swallowed": {rules: destinationRules{rule("other", "some", host, nil, selecting(sleep)),
+		rule("other", "all", host, &meshpolicy.ClientTLS{Mode: meshpolicy.ClientTLSSimple, CredentialName: "roots"}, exportTo("."))}, sends: meshpolicy.SimpleTLS, rule: "all"},
 	"a credential in a config map": {rules: destinationRules{rule("other", "r", host, &meshpolicy.ClientTLS{Mode: meshpolicy.ClientTLSSimple, CredentialName: "configmap://roots"})},
 		sends: meshpolicy.SimpleTLS, rule: "r"},
 	"ISTIO_MUTUAL with a credential": {rules: destinationRules{rule("other", "r", host, &meshpolicy.ClientTLS{Mode: meshpolicy.ClientTLSIstioMutual, CredentialName: "roots"})},

@@ -23,7 +23,7 @@ func clientSets(d dice) set {
 // TestClients asks what every client of the world sends to every endpoint of it.
 func TestClients(t *testing.T) {
 	pilot, tally := newIstio(t, theWorld), map[string]int{}
-	comparison{seed: 3, sets: 6_000, generate: clientSets, tally: tally, disagreement: func(s set) (string, int) {
+	comparison{seed: 3, sets: 5_000, generate: clientSets, tally: tally, disagreement: func(s set) (string, int) {
 		return pilot.clientDisagreement(t, s, meshpolicy.ForClient, tally)
 	}}.run(t)
 }
@@ -83,7 +83,7 @@ func (q question) put(s set, policy clientPolicy) meshpolicy.ClientPolicy {
 // whether the overridden rules are: what Istio sends has to follow every change of the first and no change of the others.
 func TestDecidersOfClients(t *testing.T) {
 	pilot := newIstio(t, theWorld)
-	comparison{seed: 4, sets: 20_000, generate: clientSets, disagreement: func(s set) (string, int) {
+	comparison{seed: 4, sets: 15_000, generate: clientSets, disagreement: func(s set) (string, int) {
 		return pilot.clientDeciderDisagreement(t, s, meshpolicy.ForClient)
 	}}.run(t)
 }
@@ -144,7 +144,7 @@ func (s set) withTLS(which meshpolicy.DestinationRule, port uint32, to meshpolic
 // said not to concern the host.
 func TestRulesThatDoNotConcernAHost(t *testing.T) {
 	pilot := newIstio(t, theWorld)
-	comparison{seed: 5, sets: 10_000, generate: clientSets, disagreement: func(s set) (string, int) {
+	comparison{seed: 5, sets: 5_000, generate: clientSets, disagreement: func(s set) (string, int) {
 		q := theWorld.pick(s.Pick)
 		before := pilot.sidecar(pilot.push(s), q.client).sends(t, q.service, q.pod)
 		s.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(rule meshpolicy.DestinationRule) bool {

@@ -89,6 +89,9 @@ func (c comparison) run(t *testing.T) {
 // notices fails the test unless the comparison finds the wrong policy out, which shows that it can.
 func (c comparison) notices(t *testing.T) {
 	t.Helper()
+	if *onlySet >= 0 {
+		t.Skip("one set alone is compared")
+	}
 	findings, sets, _ := c.find(1)
 	if len(findings) == 0 {
 		t.Fatalf("seed %d: nothing was noticed in %d sets", c.seed, sets)

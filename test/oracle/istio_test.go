@@ -79,12 +79,19 @@ func mode(push *model.PushContext, pod meshpolicy.Pod, port uint32) api.MTLSMode
 	return api.MTLSMode(policy.GetMutualTLSModeForPort(port).String())
 }
 
-// sidecar is a client's proxy with the clusters that pilot makes for it.
+// sidecar is a client's proxy with what pilot makes for it.
 type sidecar struct {
 	istio    *istio
 	push     *model.PushContext
 	proxy    *model.Proxy
 	clusters map[string]*discovery.Resource
+	read     map[string]upstream
+}
+
+// upstream is a cluster with its endpoints; the cluster is nil where pilot makes none.
+type upstream struct {
+	cluster    *cluster.Cluster
+	assignment *endpoint.ClusterLoadAssignment
 }
 
 func (i *istio) sidecar(push *model.PushContext, client meshpolicy.Client) sidecar {
@@ -98,46 +105,55 @@ func (i *istio) sidecar(push *model.PushContext, client meshpolicy.Client) sidec
 	proxy.DiscoverIPMode()
 	proxy.SetSidecarScope(push)
 	resources, _ := i.generator.BuildClusters(proxy, &model.PushRequest{Push: push})
-	made := sidecar{istio: i, push: push, proxy: proxy, clusters: map[string]*discovery.Resource{}}
+	made := sidecar{istio: i, push: push, proxy: proxy, clusters: map[string]*discovery.Resource{}, read: map[string]upstream{}}
 	for _, resource := range resources {
 		made.clusters[resource.Name] = resource
 	}
 	return made
 }
 
+func (s sidecar) upstream(t testing.TB, service meshpolicy.Service) upstream {
+	t.Helper()
+	name := model.BuildSubsetKey(model.TrafficDirectionOutbound, "", host.Name(service.Name+"."+service.Namespace+".svc.cluster.local"), int(service.Port))
+	if known, ok := s.read[name]; ok {
+		return known
+	}
+	var found upstream
+	if resource := s.clusters[name]; resource != nil {
+		found.cluster = &cluster.Cluster{}
+		if err := resource.Resource.UnmarshalTo(found.cluster); err != nil {
+			t.Fatalf("read cluster %s: %v", name, err)
+		}
+		builder := endpoints.NewEndpointBuilder(name, s.proxy, s.push)
+		found.assignment = builder.BuildClusterLoadAssignment(s.istio.env.EndpointIndex)
+	}
+	s.read[name] = found
+	return found
+}
+
 // sends is what Envoy would put on the wire to one endpoint, given the cluster and the endpoints that pilot made.
 func (s sidecar) sends(t testing.TB, service meshpolicy.Service, pod meshpolicy.Pod) meshpolicy.Sends {
 	t.Helper()
-	name := model.BuildSubsetKey(model.TrafficDirectionOutbound, "", host.Name(service.Name+"."+service.Namespace+".svc.cluster.local"), int(service.Port))
-	resource, ok := s.clusters[name]
-	if !ok {
+	to := s.upstream(t, service)
+	switch {
+	case to.cluster == nil:
 		// Without a cluster the connection takes the PassthroughCluster.
 		return meshpolicy.Plaintext
-	}
-	var made cluster.Cluster
-	if err := resource.Resource.UnmarshalTo(&made); err != nil {
-		t.Fatalf("read cluster %s: %v", name, err)
-	}
-	if made.GetType() == cluster.Cluster_ORIGINAL_DST {
+	case to.cluster.GetType() == cluster.Cluster_ORIGINAL_DST:
 		// Envoy makes up the host from the address that was asked for; it has no metadata.
-		return onTheWire(t, socket(&made, nil))
+		return onTheWire(t, socket(to.cluster, nil))
 	}
-	builder := endpoints.NewEndpointBuilder(name, s.proxy, s.push)
-	assignment := builder.BuildClusterLoadAssignment(s.istio.env.EndpointIndex)
-	for _, locality := range assignment.Endpoints {
+	wanted := addresses[pod.String()]
+	for _, locality := range to.assignment.GetEndpoints() {
 		for _, candidate := range locality.LbEndpoints {
-			if isFor(candidate, pod, service.TargetPort) {
-				return onTheWire(t, socket(&made, candidate.Metadata))
+			address := candidate.GetEndpoint().GetAddress().GetSocketAddress()
+			if address.GetAddress() == wanted && address.GetPortValue() == service.TargetPort {
+				return onTheWire(t, socket(to.cluster, candidate.Metadata))
 			}
 		}
 	}
-	t.Fatalf("pilot has no endpoint for %s in %s", pod, name)
+	t.Fatalf("pilot has no endpoint for %s in %s", pod, service)
 	return ""
-}
-
-func isFor(candidate *endpoint.LbEndpoint, pod meshpolicy.Pod, port uint32) bool {
-	address := candidate.GetEndpoint().GetAddress().GetSocketAddress()
-	return address.GetAddress() == theWorld.address(pod) && address.GetPortValue() == port
 }
 
 // socket follows Envoy: the first match whose fields are all in the endpoint's metadata, else the cluster's own.

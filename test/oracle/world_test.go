@@ -28,6 +28,9 @@ const (
 	custom   = "custom"
 )
 
+// starting is a Service whose second pod is not ready.
+const starting = "starting"
+
 // world is the clients, Services and pods about which the questions are.
 type world struct {
 	clients  []meshpolicy.Client
@@ -50,6 +53,7 @@ var theWorld = world{
 		{Namespace: "shop", Name: "ready", Headless: true, Endpoints: pods("shop", "ready", injected, injected)},
 		{Namespace: "shop", Name: "mixed", Headless: true, Endpoints: pods("shop", "mixed", injected, bare)},
 		{Namespace: "shop", Name: "custom", Headless: true, Endpoints: pods("shop", "custom", injected, custom)},
+		{Namespace: "shop", Name: starting, Headless: true, Endpoints: pods("shop", starting, injected, bare)},
 		{Namespace: "other", Name: "web", Endpoints: pods("other", "web", injected, injected)},
 		{Namespace: root, Name: "web", Endpoints: pods(root, "web", injected, injected)},
 		{Namespace: anotherRoot, Name: "web", Endpoints: pods(anotherRoot, "web", injected, bare)},
@@ -107,15 +111,14 @@ func (w world) pods() []meshpolicy.Pod {
 	return all
 }
 
-// address is the pod's IP, made from its place in the world.
-func (w world) address(pod meshpolicy.Pod) string {
-	for i, other := range w.pods() {
-		if other.Namespace == pod.Namespace && other.Name == pod.Name {
-			return fmt.Sprintf("10.1.0.%d", i+1)
-		}
+// addresses are the pods' IPs, by namespace and name.
+var addresses = func() map[string]string {
+	made := map[string]string{}
+	for i, pod := range theWorld.pods() {
+		made[pod.String()] = fmt.Sprintf("10.1.0.%d", i+1)
 	}
-	panic(fmt.Sprintf("the world has no %s", pod))
-}
+	return made
+}()
 
 // objects is the world as pilot's Kubernetes registry reads it.
 func (w world) objects() []runtime.Object {
@@ -125,9 +128,9 @@ func (w world) objects() []runtime.Object {
 		if service.Headless {
 			address = corev1.ClusterIPNone
 		}
-		objects = append(objects, kubernetesService(service, address), w.endpointSlice(service))
+		objects = append(objects, kubernetesService(service, address), endpointSlice(service))
 		for _, pod := range service.Endpoints {
-			objects = append(objects, w.kubernetesPod(pod))
+			objects = append(objects, kubernetesPod(pod))
 		}
 	}
 	return objects
@@ -149,8 +152,7 @@ func kubernetesService(service meshpolicy.Service, address string) *corev1.Servi
 	return made
 }
 
-func (w world) endpointSlice(service meshpolicy.Service) *discoveryv1.EndpointSlice {
-	ready := true
+func endpointSlice(service meshpolicy.Service) *discoveryv1.EndpointSlice {
 	made := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: service.Namespace, Name: service.Name + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: service.Name},
@@ -161,20 +163,21 @@ func (w world) endpointSlice(service meshpolicy.Service) *discoveryv1.EndpointSl
 		number, protocol := int32(port.target), corev1.ProtocolTCP
 		made.Ports = append(made.Ports, discoveryv1.EndpointPort{Name: &port.name, Port: &number, Protocol: &protocol})
 	}
-	for _, pod := range service.Endpoints {
+	for i, pod := range service.Endpoints {
+		ready := service.Name != starting || i == 0
 		made.Endpoints = append(made.Endpoints, discoveryv1.Endpoint{
-			Addresses: []string{w.address(pod)}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+			Addresses: []string{addresses[pod.String()]}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
 			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name},
 		})
 	}
 	return made
 }
 
-func (w world) kubernetesPod(pod meshpolicy.Pod) *corev1.Pod {
+func kubernetesPod(pod meshpolicy.Pod) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels},
 		Status: corev1.PodStatus{
-			Phase: corev1.PodRunning, PodIP: w.address(pod), PodIPs: []corev1.PodIP{{IP: w.address(pod)}},
+			Phase: corev1.PodRunning, PodIP: addresses[pod.String()], PodIPs: []corev1.PodIP{{IP: addresses[pod.String()]}},
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 		},
 	}
