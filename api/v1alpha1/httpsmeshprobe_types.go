@@ -119,6 +119,8 @@ type HTTPSMeshProbeSpec struct {
 // Target is the HTTPS server under test.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.service) && has(self.certificate))",fieldPath=".certificate",message="target.certificate is for the server that the operator runs, and target.service names one that is already there: remove one of them"
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.ca) || has(self.service)",fieldPath=".ca",message="target.ca is for a Service that is already there; the server that the operator runs is known by its certificate: remove ca, or name the service"
 type Target struct {
 	// sidecar says whether an Istio sidecar stands before the server: Enabled or Disabled. With service it is a claim,
 	// which is confirmed or refuted.
@@ -145,7 +147,8 @@ type Target struct {
 	ServerName string `json:"serverName,omitempty"`
 
 	// ca holds the certificates, in PEM, that the server's must chain to. Without it any certificate that is not a
-	// mesh workload's counts as the server's own (as with curl -k); the operator's own server is known by its certificate.
+	// mesh workload's counts as the server's own (as with curl -k). Only with service: the server that the operator runs
+	// is known by its certificate.
 	// +optional
 	CA *CertificateAuthority `json:"ca,omitempty"`
 
@@ -235,9 +238,10 @@ type PathExpectation struct {
 	Path PathName `json:"path"`
 	// see is an HTTP status code such as 200 or 401, or refused: the server's sidecar demands a client certificate.
 	// +required
+	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-5][0-9][0-9]|refused)$')",message="see must be an HTTP status code from 100 to 599, or refused"
-	See string `json:"see"`
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 100 && int(self) <= 599 : string(self).matches('^([1-5][0-9][0-9]|refused)$')",message="see must be an HTTP status code from 100 to 599, or refused"
+	See intstr.IntOrString `json:"see"`
 	// reason says why, for whoever reads the status.
 	// +required
 	// +kubebuilder:validation:MaxLength=256

@@ -150,7 +150,7 @@ func answer(why string) Expectation { return Expectation{Kind: Answer, Code: OK,
 func (e Expectations) Override(overrides []api.PathExpectation) {
 	for _, override := range overrides {
 		expected := Expectation{Kind: Refusal, Why: "spec.expect says so: " + override.Reason, Reason: override.Reason}
-		if code, err := strconv.Atoi(override.See); err == nil {
+		if code, err := strconv.Atoi(override.See.String()); err == nil {
 			expected.Kind, expected.Code = Answer, code
 			expected.Encryption = e[override.Path].Encryption
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
@@ -134,7 +136,7 @@ func TestOverride(t *testing.T) {
 	} {
 		expectations := expectation.Declared(meshed, strict, auto).Expectations()
 		before := expectation.Declared(meshed, strict, auto).Expectations()
-		expectations.Override([]api.PathExpectation{{Path: c.path, See: c.see, Reason: why}})
+		expectations.Override([]api.PathExpectation{{Path: c.path, See: intstr.Parse(c.see), Reason: why}})
 		got := expectations[c.path]
 		if got.Kind != c.kind || got.Code != c.code || got.Encryption != c.encryption || got.String() != c.see {
 			t.Errorf("%s is to see %s: %+v", c.path, c.see, got)
@@ -153,7 +155,7 @@ func TestOverride(t *testing.T) {
 func TestOverridesOfSeveralPaths(t *testing.T) {
 	expectations := expectation.Declared(meshed, strict, simple).Expectations()
 	expectations.Override([]api.PathExpectation{
-		{Path: api.PathSleep, See: "200", Reason: "a gateway takes TLS in TLS"}, {Path: api.PathOutsider, See: "403", Reason: "a firewall answers"},
+		{Path: api.PathSleep, See: intstr.Parse("200"), Reason: "a gateway takes TLS in TLS"}, {Path: api.PathOutsider, See: intstr.Parse("403"), Reason: "a firewall answers"},
 	})
 	wantMeetsWords(t, expectations, "200 refused 403")
 	expectations.Override(nil)

@@ -156,9 +156,11 @@ func troubled(reason, format string, args ...any) State {
 }
 
 // CheckedSince is since when kubelet's own readiness probes have found the pod ready without a break; zero where it is
-// not ready or has no container with such a probe.
+// not ready, or where one of its containers has no such probe: nothing tells which of them serves the port.
 func CheckedSince(pod corev1.Pod) time.Time {
-	if !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name != sidecarContainer && c.ReadinessProbe != nil }) {
+	served := slices.DeleteFunc(slices.Clone(pod.Spec.Containers), func(c corev1.Container) bool { return c.Name == sidecarContainer })
+	unchecked := func(c corev1.Container) bool { return c.ReadinessProbe == nil }
+	if len(served) == 0 || slices.ContainsFunc(served, unchecked) {
 		return time.Time{}
 	}
 	for _, condition := range pod.Status.Conditions {

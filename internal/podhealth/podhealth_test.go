@@ -264,7 +264,11 @@ func TestIsReady(t *testing.T) {
 // probing is a container whose readiness kubelet asks for.
 func probing(name string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, ReadinessProbe: &corev1.Probe{}})
+		for i := range pod.Spec.Containers {
+			if pod.Spec.Containers[i].Name == name {
+				pod.Spec.Containers[i].ReadinessProbe = &corev1.Probe{}
+			}
+		}
 	}
 }
 
@@ -285,15 +289,18 @@ func TestCheckedSince(t *testing.T) {
 		pod  corev1.Pod
 		want time.Time
 	}{
-		"probed and ready":             {bare(probing("shop"), ready), since},
-		"probed, with native sidecar":  {native(probing("shop"), ready), since},
-		"probed, with classic sidecar": {classic(probing("shop"), ready), since},
-		"probed and not ready":         {bare(probing("shop"), readySince(corev1.ConditionFalse, since)), time.Time{}},
-		"probed and unknown":           {bare(probing("shop"), readySince(corev1.ConditionUnknown, since)), time.Time{}},
-		"probed and no condition yet":  {bare(probing("shop")), time.Time{}},
+		"probed and ready":             {bare(probing("nginx"), ready), since},
+		"probed, with native sidecar":  {native(probing("nginx"), ready), since},
+		"probed, with classic sidecar": {classic(probing("nginx"), ready), since},
+		"probed and not ready":         {bare(probing("nginx"), readySince(corev1.ConditionFalse, since)), time.Time{}},
+		"probed and unknown":           {bare(probing("nginx"), readySince(corev1.ConditionUnknown, since)), time.Time{}},
+		"probed and no condition yet":  {bare(probing("nginx")), time.Time{}},
 		"ready and never probed":       {bare(ready), time.Time{}},
 		"never probed, native sidecar": {native(ready), time.Time{}},
-		"the sidecar alone is probed":  {bare(probing("istio-proxy"), ready), time.Time{}},
+		"the sidecar alone is probed":  {classic(probing("istio-proxy"), ready), time.Time{}},
+		"another container is not probed": {bare(probing("nginx"), ready, func(pod *corev1.Pod) {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "exporter"})
+		}), time.Time{}},
 		"a native sidecar is probed": {native(ready, func(pod *corev1.Pod) {
 			pod.Spec.InitContainers[1].ReadinessProbe = &corev1.Probe{}
 		}), time.Time{}},

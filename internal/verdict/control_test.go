@@ -6,6 +6,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
@@ -101,7 +103,7 @@ func TestPlaintextIsAPositiveControl(t *testing.T) {
 // An override changes who is the control: sleep is, with the code that it is to see.
 func TestAnOverriddenSleepIsStillTheControl(t *testing.T) {
 	expectations := promised(api.MTLSStrict, api.ClientTLSUnset)
-	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: "401", Reason: "it wants a token"}})
+	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("401"), Reason: "it wants a token"}})
 	got := judge(expectations, api.PathOutsider, run(answered(401, nginxLeaf), turnedAway, turnedAway))
 	wantMeaning(t, "401", got, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, "refused")
 	got = judge(expectations, api.PathOutsider, run(served, turnedAway, turnedAway))

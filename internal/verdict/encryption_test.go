@@ -6,6 +6,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
@@ -80,7 +82,7 @@ func TestPlaintextIsTheLastOfFindings(t *testing.T) {
 // An override keeps what the policy says of the encryption.
 func TestOverridesKeepTheEncryption(t *testing.T) {
 	expectations := promised(api.MTLSStrict, api.ClientTLSUnset)
-	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: "401", Reason: "it wants a token"}})
+	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("401"), Reason: "it wants a token"}})
 	got := judge(expectations, api.PathSleep, run(counting(answered(401, nginxLeaf), passedOn), turnedAway, turnedAway))
 	wantMeaning(t, "401", got, meaning{api.OutcomeMismatch, api.ReasonPlaintextInMesh}, "401")
 	got = judge(expectations, api.PathSleep, run(counting(answered(401, nginxLeaf), wrapped), turnedAway, turnedAway))

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
@@ -97,7 +99,7 @@ func permissiveInherited() api.HTTPSMeshProbeStatus {
 // changed the policy.
 func everythingThatAStatusMayHold() api.HTTPSMeshProbeStatus {
 	expectations := promised(api.MTLSStrict, api.ClientTLSUnset)
-	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: "401", Reason: "the service wants a token"}})
+	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("401"), Reason: "the service wants a token"}})
 	withEndpoints := turnedAway
 	control := counting(answered(401, nginxLeaf), wrapped)
 	for i, result := range []observation.Result{turnedAway, served, turnedAway} {

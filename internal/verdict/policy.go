@@ -120,16 +120,21 @@ func serverMode(claimed api.Sidecar, declared api.MTLSMode, endpoints []Endpoint
 }
 
 func clientMode(declared api.ClientTLSMode, endpoints []EndpointPolicy) (Policy, bool) {
+	claim := fmt.Sprintf("mtls.clientMode is %s", declared)
+	differs := func(e EndpointPolicy) bool { return e.Client.Sends != expectation.Declared("", "", declared).Sends }
 	if declared == "" || declared == api.ClientTLSUnset {
-		return Policy{}, false
+		claim = "mtls.clientMode is UNSET, which promises mutual TLS where the server takes it"
+		differs = func(e EndpointPolicy) bool {
+			enforced := e.Server.Enforced()
+			return e.Client.Sends != meshpolicy.MutualTLS && (enforced == api.MTLSPermissive || enforced == api.MTLSStrict)
+		}
 	}
-	wanted := expectation.Declared("", "", declared).Sends
-	found := that(endpoints, func(e EndpointPolicy) bool { return e.Client.Sends != wanted })
+	found := that(endpoints, differs)
 	if len(found) == 0 {
 		return Policy{}, false
 	}
 	return Policy{metav1.ConditionFalse, api.ReasonOverridden,
-		fmt.Sprintf("mtls.clientMode is %s, but the client's sidecar sends %s: %s", declared, found[0].Client.Sends, found[0].Client.Why)}, true
+		fmt.Sprintf("%s, but the client's sidecar sends %s: %s", claim, found[0].Client.Sends, found[0].Client.Why)}, true
 }
 
 // Against holds what Istio computes against what the paths saw. Where they differ although the declared policy is
