@@ -7,8 +7,11 @@ import (
 	"time"
 
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
@@ -46,6 +49,34 @@ func TestServiceOfAUser(t *testing.T) {
 
 	delete(before, "peerauthentications/legacy")
 	checkUnchanged(t, before, ns)
+}
+
+// TestAnotherAuthority holds the same Service against two authorities. The one that did not issue its certificate cannot
+// vouch for it, and a request to somebody unknown is no positive control.
+func TestAnotherAuthority(t *testing.T) {
+	ns := namespace(t)
+	createPolicy(t, peerAuthentication(ns, "default", nil, strict))
+	shop := newServer(t, ns, "shop")
+	shop.create(t)
+	right, wrong := shop.probe("right", strict), shop.probe("wrong", strict)
+	trust(t, right, shop.authority)
+	trust(t, wrong, newAuthority(t, "another authority"))
+	createProbe(t, right)
+	createProbe(t, wrong)
+
+	awaitCondition(t, right, api.ConditionReady, metav1.ConditionTrue)
+	refuted := awaitCondition(t, wrong, api.ConditionSleepVerified, metav1.ConditionFalse)
+	wantCondition(t, refuted, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonUnexpectedCertificate)
+	for _, kind := range []string{api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified} {
+		wantCondition(t, refuted, kind, metav1.ConditionUnknown, api.ReasonNoPositiveControl)
+	}
+
+	corrected := &corev1.ConfigMap{Data: map[string]string{"ca.crt": shop.authority.pem}}
+	corrected.Namespace, corrected.Name = ns, wrong.Spec.Target.CA.ConfigMap.Name
+	if err := lab.Update(t.Context(), corrected); err != nil {
+		t.Fatal(err)
+	}
+	awaitCondition(t, wrong, api.ConditionReady, metav1.ConditionTrue)
 }
 
 // conflict has the older policy select the server's pods.
@@ -111,4 +142,135 @@ func awaitEvent(t *testing.T, ns, reason, note string) {
 		}
 		return fmt.Errorf("there are only %q", others)
 	})
+}
+
+// TestServicesThatBreakTheirPromise probes Services at which something is wrong that no policy shows.
+func TestServicesThatBreakTheirPromise(t *testing.T) {
+	ns := namespace(t)
+	createPolicy(t, peerAuthentication(ns, "default", nil, permissive))
+	excluded, plainHTTP, misnamed := newServer(t, ns, "excluded"), newServer(t, ns, "plain-http"), newServer(t, ns, "misnamed")
+	excluded.annotations = map[string]string{"traffic.sidecar.istio.io/excludeInboundPorts": "8443"}
+	plainHTTP.listen = withoutTLS
+	misnamed.port = "http"
+	for _, s := range []*server{excluded, plainHTTP, misnamed} {
+		s.create(t)
+	}
+	for _, s := range []*server{excluded, plainHTTP, misnamed} {
+		s.awaitPods(t, 1)
+	}
+	t.Run("port excluded from capture", func(t *testing.T) { checkExcludedPort(t, excluded) })
+	t.Run("no TLS behind the port", func(t *testing.T) { checkPlainHTTP(t, plainHTTP) })
+	t.Run("port named http", func(t *testing.T) { checkMisnamedPort(t, misnamed) })
+}
+
+// checkExcludedPort has a policy that Istio computes as declared, and that nothing enforces.
+func checkExcludedPort(t *testing.T, s *server) {
+	createPolicy(t, peerAuthentication(s.namespace, s.name, s.selector(), strict))
+	hmp := s.probe("excluded", strict)
+	createProbe(t, hmp)
+	hmp = awaitCondition(t, hmp, api.ConditionIstioProxyVerified, metav1.ConditionFalse)
+	wantCondition(t, hmp, api.ConditionIstioProxyVerified, metav1.ConditionFalse, api.ReasonMTLSNotEnforced)
+	wantCondition(t, hmp, api.ConditionOutsiderVerified, metav1.ConditionFalse, api.ReasonMTLSNotEnforced)
+	wantCondition(t, hmp, api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonNotCaptured)
+	// The client's sidecar believes the pod's label and sends mutual TLS, which nginx does not take.
+	wantCondition(t, hmp, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonNoAnswer)
+	if c := condition(hmp, api.ConditionPolicyInEffect); !strings.Contains(c.Message, "pod's annotations lead its port past the sidecar") {
+		t.Errorf("PolicyInEffect says %q", c.Message)
+	}
+}
+
+func checkPlainHTTP(t *testing.T, s *server) {
+	hmp := s.probe("plain-http", unset)
+	createProbe(t, hmp)
+	hmp = awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionFalse)
+	for _, kind := range []string{api.ConditionSleepVerified, api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified} {
+		wantCondition(t, hmp, kind, metav1.ConditionFalse, api.ReasonNotTLS)
+	}
+}
+
+// checkMisnamedPort expects the probe of a port that Istio takes for HTTP to be refused, shows with curl that TLS really
+// breaks there, and that both are over when the port gets its right name.
+func checkMisnamedPort(t *testing.T, s *server) {
+	hmp := s.probe("misnamed", unset)
+	hmp.Spec.Target.Service.Port = intstr.FromInt32(443)
+	createProbe(t, hmp)
+	hmp = awaitCondition(t, hmp, api.ConditionStalled, metav1.ConditionTrue)
+	wantCondition(t, hmp, api.ConditionReady, metav1.ConditionFalse, api.ReasonPortProtocol)
+	if c := condition(hmp, api.ConditionReady); !strings.Contains(c.Message, "port 443 of Service "+s.namespace+"/misnamed for http by its name") {
+		t.Errorf("Ready says %q", c.Message)
+	}
+	for _, container := range []string{"sleep", "istio-proxy"} {
+		if out, err := curl(t, s, container); err == nil {
+			t.Errorf("curl from %s got %s: the port works, and refusing to probe it is wrong", container, out)
+		}
+	}
+
+	service := &corev1.Service{}
+	service.Namespace, service.Name = s.namespace, s.name
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"ports":[{"name":"https","port":443,"targetPort":%d}]}}`, serverPort))
+	if err := lab.Patch(t.Context(), service, patch); err != nil {
+		t.Fatal(err)
+	}
+	awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
+	for _, container := range []string{"sleep", "istio-proxy"} {
+		if out, err := curl(t, s, container); err != nil {
+			t.Errorf("curl from %s: %s, %v", container, out, err)
+		}
+	}
+}
+
+func curl(t *testing.T, s *server, container string) (string, error) {
+	t.Helper()
+	pod := clientPod(t, s.namespace, "meshprobe-sleep")
+	return run(t, s.namespace, pod.Name, container, "curl", "-sk", "-m", "5", "-o", "/dev/null", "-w", "%{http_code} %{errormsg}", "https://"+s.host()+"/")
+}
+
+// TestMixedDeployment scales a Deployment up after its namespace has got injection: the first pod has no sidecar, the
+// second has one, and both stand behind the Service.
+func TestMixedDeployment(t *testing.T) {
+	ns := namespace(t)
+	createPolicy(t, peerAuthentication(ns, "default", nil, strict))
+	shop := newServer(t, ns, "shop")
+	shop.labels = nil
+	shop.create(t)
+	old := shop.awaitPods(t, 1)[0]
+	label := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"istio-injection":"enabled"}}}`))
+	if err := lab.Patch(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, label); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "injection into namespace "+ns, func() error {
+		if injectedImage(t, ns, nil) == "" {
+			return fmt.Errorf("a pod would get no sidecar")
+		}
+		return nil
+	})
+	scale(t, ns, shop.name, 2)
+	shop.awaitPods(t, 2)
+
+	hmp := shop.probe("mixed", strict)
+	createProbe(t, hmp)
+	hmp = awaitCondition(t, hmp, api.ConditionIstioProxyVerified, metav1.ConditionFalse)
+	wantCondition(t, hmp, api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted)
+	wantCondition(t, hmp, api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonSidecarMissing)
+	for _, kind := range []string{api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified, api.ConditionPolicyInEffect} {
+		if c := condition(hmp, kind); !strings.Contains(c.Message, old.Name+" (1 of 2 endpoints)") {
+			t.Errorf("%s does not name the pod without sidecar: %s, %s", kind, c.Reason, c.Message)
+		}
+	}
+	for _, path := range hmp.Status.Paths[1:] {
+		e := path.Endpoints
+		if e == nil || e.Total != 2 || e.Asked != 2 || e.Mismatched != 1 || len(e.Examples) != 1 || e.Examples[0].Name != old.Name {
+			t.Errorf("%s: endpoints %+v", path.Name, e)
+		}
+	}
+
+	if err := lab.Delete(t.Context(), &old); err != nil {
+		t.Fatal(err)
+	}
+	verified := awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
+	for _, path := range verified.Status.Paths[1:] {
+		if e := path.Endpoints; e == nil || e.Asked != e.Total || e.Mismatched != 0 {
+			t.Errorf("%s: endpoints %+v after the pod was replaced", path.Name, e)
+		}
+	}
 }

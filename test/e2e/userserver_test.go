@@ -164,8 +164,8 @@ http {
 }
 
 func (s *server) deployment(meta metav1.ObjectMeta) *appsv1.Deployment {
-	labels := maps.Clone(s.labels)
-	maps.Copy(labels, s.selector())
+	labels := s.selector()
+	maps.Copy(labels, s.labels)
 	scheme := corev1.URISchemeHTTPS
 	if s.listen == withoutTLS {
 		scheme = corev1.URISchemeHTTP

@@ -138,6 +138,46 @@ func TestServerDownIsNoPass(t *testing.T) {
 	awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
 }
 
+// TestHangingServerIsNoPass stops nginx behind a sidecar that refuses everybody, the path sleep too. Nobody but kubelet can
+// tell that there is a server, and when kubelet does so no more, nothing passes.
+func TestHangingServerIsNoPass(t *testing.T) {
+	ns := namespace(t)
+	hmp := newProbe(ns, "strict", meshed, strict)
+	hmp.Spec.MTLS.ClientMode = plain
+	createProbe(t, hmp)
+	verified := awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
+	if got := observed(verified); got != "refused/refused/refused" {
+		t.Errorf("paths: %s", got)
+	}
+	pod := podsWith(t, ns, "meshprobe.dev/probe=strict")[0].Name
+	signalWorkers(t, ns, pod, "STOP")
+	begun := time.Now()
+	await(t, "no path to pass", func() error {
+		hmp = read(t, hmp)
+		for _, kind := range []string{api.ConditionSleepVerified, api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified} {
+			if c := condition(hmp, kind); c.Status == metav1.ConditionTrue {
+				return fmt.Errorf("%s is True: %s", kind, c.Message)
+			}
+		}
+		return nil
+	})
+	t.Logf("no path passes any more %s after nginx has stopped", time.Since(begun).Round(100*time.Millisecond))
+	if c := condition(hmp, api.ConditionReady); c.Status != metav1.ConditionUnknown {
+		t.Errorf("Ready is %s: %s", c.Status, c.Message)
+	}
+	signalWorkers(t, ns, pod, "CONT")
+	awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
+}
+
+// signalWorkers sends a signal to nginx's workers. The brackets keep the shell from finding itself.
+func signalWorkers(t *testing.T, ns, pod, signal string) {
+	t.Helper()
+	script := `for p in /proc/[0-9]*; do grep -q "[n]ginx: worker" $p/cmdline 2>/dev/null && kill -` + signal + ` ${p#/proc/} && echo ${p#/proc/}; done; true`
+	if out, err := run(t, ns, pod, "nginx", "sh", "-c", script); err != nil || strings.TrimSpace(out) == "" {
+		t.Fatalf("signal %s to nginx's workers: %q, %v", signal, out, err)
+	}
+}
+
 func scale(t *testing.T, namespace, name string, replicas int) {
 	t.Helper()
 	deployment := &appsv1.Deployment{}
