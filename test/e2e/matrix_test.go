@@ -125,7 +125,9 @@ func (r row) check(t *testing.T, hmp *api.HTTPSMeshProbe) {
 	if r.trap() {
 		want = metav1.ConditionFalse
 	}
-	hmp = awaitCondition(t, hmp, api.ConditionReady, want)
+	awaitCondition(t, hmp, api.ConditionReady, want)
+	// What is computed refutes the trap before a run does.
+	hmp = awaitCondition(t, hmp, api.ConditionSleepVerified, want)
 	if r.encryption != unknown {
 		hmp = awaitEncryption(t, hmp)
 	}
@@ -185,8 +187,10 @@ func (r row) checkPolicy(t *testing.T, hmp *api.HTTPSMeshProbe) {
 	own := fmt.Sprintf("PeerAuthentication %s/%s-nginx (workload level) sets %s", hmp.Namespace, hmp.Name, r.workload)
 	ofNamespace := fmt.Sprintf("PeerAuthentication %s/default (namespace level) sets %s", hmp.Namespace, r.namespace)
 	policy := condition(hmp, api.ConditionPolicyInEffect)
-	reason, message := api.ReasonInEffect, own
+	status, reason, message := metav1.ConditionTrue, api.ReasonInEffect, own
 	switch {
+	case r.trap():
+		status, reason, message = metav1.ConditionFalse, api.ReasonOverridden, ofNamespace
 	case r.sidecar == bare:
 		reason, message = api.ReasonNoSidecar, "no sidecar"
 	case r.workload == unset && r.namespace == unset:
@@ -194,7 +198,7 @@ func (r row) checkPolicy(t *testing.T, hmp *api.HTTPSMeshProbe) {
 	case r.workload == unset:
 		reason, message = api.ReasonInherited, ofNamespace
 	}
-	wantCondition(t, hmp, api.ConditionPolicyInEffect, metav1.ConditionTrue, reason)
+	wantCondition(t, hmp, api.ConditionPolicyInEffect, status, reason)
 	if !strings.Contains(policy.Message, message) {
 		t.Errorf("PolicyInEffect says %q, want %q in it", policy.Message, message)
 	}
