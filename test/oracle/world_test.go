@@ -49,7 +49,7 @@ var theWorld = world{
 		{Namespace: "shop", Name: "web", Endpoints: pods("shop", "web", injected, injected, bare, off, custom)},
 		{Namespace: "shop", Name: "private", ExportTo: []string{"."}, Endpoints: pods("shop", "private", injected)},
 		{Namespace: "shop", Name: "shared", ExportTo: []string{"other", root}, Endpoints: pods("shop", "shared", injected, bare)},
-		{Namespace: "shop", Name: "hidden", ExportTo: []string{"~"}, Endpoints: pods("shop", "hidden", injected)},
+		{Namespace: "shop", Name: "hidden", ExportTo: []string{"~", "other"}, Endpoints: pods("shop", "hidden", injected)},
 		{Namespace: "shop", Name: "ready", Headless: true, Endpoints: pods("shop", "ready", injected, injected)},
 		{Namespace: "shop", Name: "mixed", Headless: true, Endpoints: pods("shop", "mixed", injected, bare)},
 		{Namespace: "shop", Name: "custom", Headless: true, Endpoints: pods("shop", "custom", injected, custom)},
