@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -188,8 +189,11 @@ func (m *mesh) certificate(target string, met endpoint) observation.Certificate 
 	if met.certificate.SHA256 != "" {
 		return met.certificate
 	}
-	return observation.Certificate{SHA256: strings.Repeat("a", 64)}
+	return usersCertificate
 }
+
+// usersCertificate is what servers of users present, unless a test says something else.
+var usersCertificate = observation.Certificate{SHA256: strings.Repeat("a", 64), NotAfter: time.Now().Add(90 * 24 * time.Hour).Truncate(time.Second)}
 
 func answered(fingerprint string) observation.Observation {
 	return answeredWith(observation.Certificate{SHA256: fingerprint})
