@@ -103,6 +103,15 @@ func requested() predicate.Predicate {
 	}
 }
 
+// goes passes an object that has begun to go.
+func goes() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectOld.GetDeletionTimestamp() == nil && e.ObjectNew.GetDeletionTimestamp() != nil
+		},
+	}
+}
+
 // podMatters leaves out the many updates of other people's pods in which nothing changes that policies look at. When such
 // a pod becomes ready, its endpoint does too.
 func podMatters() predicate.Predicate {

@@ -55,7 +55,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager, wakeups Wakeups) err
 		Watches(&corev1.Service{}, of(r.probesOfService)).
 		Watches(&discoveryv1.EndpointSlice{}, of(r.probesOfEndpoints)).
 		Watches(&corev1.Pod{}, of(r.probesOfPod), builder.WithPredicates(podMatters())).
-		WatchesMetadata(&corev1.Namespace{}, of(r.probesOfNamespace), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		WatchesMetadata(&corev1.Namespace{}, of(r.probesOfNamespace), builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, goes()))).
 		WatchesRawSource(source.Channel(wakeups, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout}).
 		Build(r)
