@@ -91,9 +91,7 @@ func (v *visit) meshService() meshpolicy.Service {
 			}
 		}
 	}
-	for _, endpoint := range v.Target.Endpoints {
-		service.Endpoints = append(service.Endpoints, endpoint.Pod)
-	}
+	service.Endpoints = v.Target.Pods
 	return service
 }
 

@@ -33,6 +33,8 @@ type Target struct {
 	// Endpoints are the ready ones, in the order of their addresses; NotReady is how many others there are.
 	Endpoints []Endpoint
 	NotReady  int
+	// Pods are those behind all endpoints, ready or not; one without name for an address behind which no pod is known.
+	Pods []meshpolicy.Pod
 	// NamespaceTerminating says that the target's namespace is on its way out, and NamespaceLabels are its labels.
 	NamespaceTerminating bool
 	NamespaceLabels      map[string]string
@@ -129,15 +131,14 @@ func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) err
 				continue
 			}
 			seen[listed.Addresses[0]] = true
-			if listed.Conditions.Ready != nil && !*listed.Conditions.Ready {
-				i.Target.NotReady++
-				continue
-			}
-			endpoint, counts, err := i.readEndpoint(ctx, reader, listed, port)
+			endpoint, lasting, err := i.readEndpoint(ctx, reader, listed, port)
 			if err != nil {
 				return err
 			}
-			if !counts {
+			if lasting || endpoint.Pod.Name != "" {
+				i.Target.Pods = append(i.Target.Pods, endpoint.Pod)
+			}
+			if !lasting || listed.Conditions.Ready != nil && !*listed.Conditions.Ready {
 				i.Target.NotReady++
 				continue
 			}
@@ -145,6 +146,7 @@ func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) err
 		}
 	}
 	slices.SortFunc(i.Target.Endpoints, func(a, b Endpoint) int { return cmp.Compare(a.Address(), b.Address()) })
+	slices.SortFunc(i.Target.Pods, func(a, b meshpolicy.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
 }
 
@@ -157,7 +159,8 @@ func endpointPort(slice discoveryv1.EndpointSlice, name string) (uint32, bool) {
 	return 0, false
 }
 
-// readEndpoint reads the pod behind an endpoint, and says whether the endpoint is to be counted among the ready ones.
+// readEndpoint reads the pod behind an endpoint, and says whether the endpoint can be counted on: its pod is there and is
+// not on its way out, or it is none of a pod.
 func (i *Inventory) readEndpoint(ctx context.Context, reader client.Reader, listed discoveryv1.Endpoint, port uint32) (Endpoint, bool, error) {
 	endpoint := Endpoint{IP: listed.Addresses[0], Port: port}
 	if listed.TargetRef == nil || listed.TargetRef.Kind != "Pod" {
@@ -168,7 +171,7 @@ func (i *Inventory) readEndpoint(ctx context.Context, reader client.Reader, list
 	if client.IgnoreNotFound(err) != nil {
 		return endpoint, false, fmt.Errorf("get pod %s/%s: %w", i.Target.Namespace, listed.TargetRef.Name, err)
 	}
-	if err != nil || pod.UID != listed.TargetRef.UID || pod.DeletionTimestamp != nil {
+	if err != nil || pod.UID != listed.TargetRef.UID {
 		// The slice is behind the pods, or ahead of them: the next event will tell.
 		return endpoint, false, nil //nolint:nilerr // it is not there
 	}
@@ -178,7 +181,7 @@ func (i *Inventory) readEndpoint(ctx context.Context, reader client.Reader, list
 		Sidecar: podhealth.HasSidecar(pod), HostNetwork: pod.Spec.HostNetwork,
 	}
 	endpoint.CheckedSince = podhealth.CheckedSince(pod)
-	return endpoint, true, nil
+	return endpoint, pod.DeletionTimestamp == nil, nil
 }
 
 // String names the Service for messages.

@@ -3,8 +3,6 @@
 // 1.31 with istiod's feature flags at their defaults; test/oracle compares it with Istio's own code.
 package meshpolicy
 
-import api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-
 // Mesh is what matters of Istio's mesh config.
 type Mesh struct {
 	// RootNamespace holds the policies of the whole mesh; "" means istio-system.
@@ -37,32 +35,4 @@ func (m Mesh) clusterDomain() string {
 		return defaultClusterDomain
 	}
 	return m.ClusterDomain
-}
-
-// Workload is one server pod and the port of its container.
-type Workload struct {
-	Namespace string
-	Labels    map[string]string
-	Port      uint32
-}
-
-// Effective is the mode that the policies compute and why.
-type Effective struct {
-	// Mode is DISABLE, PERMISSIVE or STRICT.
-	Mode  api.MTLSMode
-	Scope Scope
-	// Decider is the object that sets the mode; nil where none does and Istio's default holds.
-	Decider *PeerAuthentication
-}
-
-// String names the deciding object and what it sets, for messages.
-func (e Effective) String() string {
-	return Server{Mode: e.Mode, Scope: e.Scope, Decider: e.Decider, Capture: Captured}.String()
-}
-
-// Compute returns the effective mode for a workload; ForServer tells more.
-func Compute(policies []PeerAuthentication, workload Workload, rootNamespace string) Effective {
-	levels := levelsFor(policies, workload.Namespace, workload.Labels, rootNamespace)
-	mode, scope, decider := levels.decide(workload.Port)
-	return Effective{Mode: mode, Scope: scope, Decider: decider}
 }

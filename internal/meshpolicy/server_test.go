@@ -121,19 +121,6 @@ func TestRules(t *testing.T) {
 	}
 }
 
-func TestComputeIsForServerInShort(t *testing.T) {
-	workload := meshpolicy.Workload{Namespace: server.Namespace, Labels: server.Labels, Port: port}
-	for name, rule := range rules {
-		full, short := meshpolicy.ForServer(meshpolicy.Mesh{}, rule.policies, server, port), meshpolicy.Compute(rule.policies, workload, root)
-		if short.Mode != full.Mode || short.Scope != full.Scope || !reflect.DeepEqual(short.Decider, full.Decider) {
-			t.Errorf("%s: Compute says %s, ForServer %s", name, short, full)
-		}
-	}
-	if got := meshpolicy.Compute(rules["namespace"].policies, workload, root).String(); got != "PeerAuthentication shop/ns (namespace level) sets STRICT" {
-		t.Errorf("%q", got)
-	}
-}
-
 // Lists from a cache have no order.
 func TestTheOrderOfTheListDoesNotMatter(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
