@@ -77,6 +77,20 @@ func (o *operator) awaitEndpoints(t *testing.T, service string, want int) {
 	})
 }
 
+// addSlice lists addresses behind a Service that selects no pods.
+func (o *operator) addSlice(t *testing.T, service string, addresses ...string) {
+	t.Helper()
+	name, port := "https", int32(serverPort)
+	slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
+	slice.Namespace, slice.Name = o.namespace, service+"-by-hand"
+	slice.Labels = map[string]string{discoveryv1.LabelServiceName: service}
+	slice.Ports = []discoveryv1.EndpointPort{{Name: &name, Port: &port}}
+	for _, address := range addresses {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}})
+	}
+	must(t, o.admin.Create(t.Context(), slice))
+}
+
 // ofService makes a probe one of a Service that is there, on port 443.
 func ofService(name string) func(*api.HTTPSMeshProbe) {
 	return func(p *api.HTTPSMeshProbe) { p.Spec.Target.Service = &api.TargetService{Name: name} }
