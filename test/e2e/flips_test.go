@@ -70,7 +70,7 @@ func (s situation) verdicts(declared api.MTLSMode) (policy, sleep, around metav1
 		declared = mode
 	}
 	policy, sleep, around = yes, yes, yes
-	if mode != declared {
+	if mode != declared || s.trap() {
 		policy = no
 	}
 	// Without clientMode a probe claims that auto mTLS works wherever the server takes it.
@@ -86,15 +86,23 @@ func (s situation) verdicts(declared api.MTLSMode) (policy, sleep, around metav1
 	return policy, sleep, around
 }
 
+// trap says whether auto mTLS sends plaintext to a server that takes mutual TLS.
+func (s situation) trap() bool {
+	mode, _ := s.enforced()
+	return mode != disable && s.encryption() == plaintext
+}
+
 // saidBy says whether a status speaks of this situation.
 func (s situation) saidBy(hmp *api.HTTPSMeshProbe) bool {
 	mode, decider := s.enforced()
-	message := condition(hmp, api.ConditionPolicyInEffect).Message
+	if declared := hmp.Spec.MTLS.Mode; s.trap() && (declared == unset || declared == mode) {
+		mode, decider = disable, "default"
+	}
 	sets := fmt.Sprintf("PeerAuthentication %s/%s (", hmp.Namespace, decider)
 	if decider == "" {
 		sets = "no PeerAuthentication sets a mode, so Istio's default holds"
 	}
-	change := hmp.Status.LastPolicyChange
+	message, change := condition(hmp, api.ConditionPolicyInEffect).Message, hmp.Status.LastPolicyChange
 	return strings.Contains(message, sets) && strings.HasSuffix(message, string(mode)) && (change == nil || change.To == s.words())
 }
 
