@@ -65,7 +65,9 @@ func (r *Reconciler) adoptUsersCertificate(ctx context.Context, v *visit) (verdi
 		v.server.previous = recorded.SHA256
 		return proceed, nil
 	}
-	if deployment := v.Deployments[fixture.ServerName(v.Probe.Name)]; deployment != nil && podhealth.RolledOut(deployment) {
+	// The cached Deployment may be the one before, which is rolled out, but with the certificate before.
+	deployment := v.Deployments[fixture.ServerName(v.Probe.Name)]
+	if deployment != nil && fixture.MadeFor(deployment, certificate) && podhealth.RolledOut(deployment) {
 		return proceed, r.retireCertificate(ctx, v)
 	}
 	return proceed, nil
