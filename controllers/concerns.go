@@ -21,17 +21,16 @@ import (
 // A change is looked at by the probes that it can concern. Whether it does, the visit finds out, and only then are
 // requests sent: a plan that comes out the same costs none.
 
-// probesOfPolicy are the probes whose target or clients are in the policy's namespace; all of them for Istio's root
-// namespace, which may be another than istiod's.
+// probesOfPolicy are the probes whose target or clients are in the policy's namespace, and those for whose revision of
+// Istio it is the root namespace, which may be another than istiod's.
 func (r *Reconciler) probesOfPolicy(ctx context.Context, policy client.Object) []reconcile.Request {
 	namespace := policy.GetNamespace()
-	mesh, err := inventory.ReadMesh(ctx, r.Client, r.place(), "")
-	if err != nil {
-		return nil // the visit that the mesh config caused has told
-	}
-	root := mesh.RootNamespace
 	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool {
-		return namespace == root || namespace == probe.Namespace || namespace == targetKey(probe).Namespace
+		if namespace == probe.Namespace || namespace == targetKey(probe).Namespace {
+			return true
+		}
+		mesh, err := inventory.ReadMesh(ctx, r.Client, r.place(), probe.Spec.Revision)
+		return err == nil && namespace == mesh.RootNamespace // else the visit that the mesh config caused has told
 	})
 }
 

@@ -19,8 +19,8 @@ type policyMemory struct {
 
 type remembered struct {
 	objects map[string]string
-	// words are what was computed, and cause is by whose change.
-	words, cause string
+	// words are what was computed, deciders the objects behind it, and cause is by whose change.
+	words, deciders, cause string
 }
 
 // cause names the object by whose change the computed policy has become what it is: of those that changed since the
@@ -30,9 +30,9 @@ func (m *policyMemory) cause(v *visit) string {
 	defer m.mu.Unlock()
 	key := client.ObjectKeyFromObject(v.Probe)
 	before, known := m.byProbe[key]
-	now := remembered{objects: policyObjects(v), words: v.policies.words, cause: before.cause}
+	now := remembered{objects: policyObjects(v), words: v.policies.words, deciders: v.policies.deciders, cause: before.cause}
 	if known && before.words != now.words {
-		now.cause = changedObject(before.objects, now.objects, v.policies.deciders)
+		now.cause = changedObject(before.objects, now.objects, before.deciders+" "+now.deciders)
 		if now.cause == "" {
 			now.cause = "the pods behind " + v.Target.String()
 		}
@@ -50,8 +50,13 @@ func (m *policyMemory) forget(probe types.NamespacedName) {
 	delete(m.byProbe, probe)
 }
 
+const meshConfigName = "the mesh config"
+
+// policyObjects are what policies are computed from, pods aside, by name. Of the Service it is what has a say in them.
 func policyObjects(v *visit) map[string]string {
-	objects := map[string]string{}
+	service := v.meshService()
+	service.Endpoints = nil
+	objects := map[string]string{meshConfigName: encoded(v.Mesh), v.Target.String(): encoded(service)}
 	for _, policy := range v.PeerAuthentications {
 		objects[policy.String()] = encoded(policy)
 	}
@@ -69,6 +74,8 @@ func encoded(policy any) string {
 	return string(text)
 }
 
+// changedObject names one of those that changed. A mesh config may bring others with it, such as those of another root
+// namespace, and goes before them.
 func changedObject(before, now map[string]string, deciders string) string {
 	changed := map[string]bool{}
 	for name, content := range now {
@@ -78,6 +85,9 @@ func changedObject(before, now map[string]string, deciders string) string {
 		if _, there := now[name]; !there {
 			changed[name] = true
 		}
+	}
+	if changed[meshConfigName] {
+		return meshConfigName
 	}
 	found := ""
 	for _, name := range slices.Sorted(maps.Keys(changed)) {

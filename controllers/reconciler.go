@@ -94,6 +94,7 @@ func (r *Reconciler) walk(ctx context.Context, v *visit) error {
 	steps := []step{
 		r.stopWhileSuspended,
 		r.requireIstio,
+		r.requireMeshConfig,
 		r.findTarget,
 		r.readCA,
 		r.keepCertificate,

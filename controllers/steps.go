@@ -61,6 +61,15 @@ func (r *Reconciler) requireIstio(_ context.Context, v *visit) (verdict.Standing
 	return proceed, r.istio.start()
 }
 
+// requireMeshConfig says nothing of a mesh of which it is not known whose policies count in it.
+func (r *Reconciler) requireMeshConfig(_ context.Context, v *visit) (verdict.Standing, error) {
+	if v.MeshProblem == "" {
+		return proceed, nil
+	}
+	return verdict.Standing{Phase: verdict.Progressing, Reason: api.ReasonProgressing,
+		Message: v.MeshProblem + "; until it can, nobody knows which policies hold: correct it"}, nil
+}
+
 // keepCertificate finds the certificate of the operator's own server, or issues one: at first, when two thirds of its
 // life are over, when its names are wrong, and when its Secret is gone.
 func (r *Reconciler) keepCertificate(ctx context.Context, v *visit) (verdict.Standing, error) {

@@ -4,6 +4,7 @@ package inventory
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,8 +26,9 @@ type Inventory struct {
 	Siblings []api.HTTPSMeshProbe
 	// IstioInstalled says that the API server knows PeerAuthentication.
 	IstioInstalled bool
-	// Mesh is Istio's mesh config as far as it matters here.
-	Mesh meshpolicy.Mesh
+	// Mesh is Istio's mesh config as far as it matters here; MeshProblem says why it could not be read.
+	Mesh        meshpolicy.Mesh
+	MeshProblem string
 	// PeerAuthentications are those of the target's namespace, the probe's, and Istio's root namespace; DestinationRules
 	// likewise.
 	PeerAuthentications []meshpolicy.PeerAuthentication
@@ -97,7 +99,11 @@ func Gather(ctx context.Context, reader, live client.Reader, key types.Namespace
 		}
 	}
 	var err error
-	if inventory.Mesh, err = ReadMesh(ctx, reader, place, inventory.Probe.Spec.Revision); err != nil {
+	inventory.Mesh, err = ReadMesh(ctx, reader, place, inventory.Probe.Spec.Revision)
+	switch {
+	case errors.Is(err, ErrMeshConfig):
+		inventory.MeshProblem = err.Error()
+	case err != nil:
 		return nil, err
 	}
 	return inventory, inventory.readPolicies(ctx, reader)

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -27,6 +28,9 @@ type meshConfig struct {
 	DefaultServiceExportTo         []string `json:"defaultServiceExportTo"`
 }
 
+// ErrMeshConfig says that the mesh config is there and makes no sense.
+var ErrMeshConfig = errors.New("the mesh config cannot be read")
+
 // ReadMesh reads the mesh config of a revision where istiod reads it: in the ConfigMap istio, or istio-REVISION. Where
 // there is none, Istio's defaults hold.
 func ReadMesh(ctx context.Context, reader client.Reader, place Place, revision string) (meshpolicy.Mesh, error) {
@@ -47,7 +51,7 @@ func ReadMesh(ctx context.Context, reader client.Reader, place Place, revision s
 		}
 		var config meshConfig
 		if err := yaml.Unmarshal([]byte(published.Data["mesh"]), &config); err != nil {
-			return mesh, fmt.Errorf("read the mesh config in ConfigMap %s/%s: %w", place.IstioNamespace, name, err)
+			return mesh, fmt.Errorf("%w: entry mesh of ConfigMap %s/%s: %w", ErrMeshConfig, place.IstioNamespace, name, err)
 		}
 		config.into(&mesh)
 		break
