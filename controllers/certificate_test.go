@@ -108,10 +108,8 @@ func sameInAnyOrder(a, b []string) bool {
 func TestOldCertificateOutlivesAFailedRenewal(t *testing.T) {
 	t.Parallel()
 	for name, fails := range map[string]func(*http.Request) bool{
-		"the Deployment is not applied": func(r *http.Request) bool {
-			return r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/deployments/strict-nginx")
-		},
-		"the Secret is not created": createsSecret,
+		"the Deployment is not applied": appliesServer,
+		"the Secret is not created":     createsSecret,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,6 +135,10 @@ func TestOldCertificateOutlivesAFailedRenewal(t *testing.T) {
 			seen.wantReady(t)
 		})
 	}
+}
+
+func appliesServer(r *http.Request) bool {
+	return r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/deployments/strict-nginx")
 }
 
 func createsSecret(r *http.Request) bool {

@@ -210,6 +210,43 @@ func TestUsersCertificateIsRotated(t *testing.T) {
 	}
 }
 
+// Between the ConfigMap that names the new certificate and the Deployment whose pods are to have it, the API server may
+// fail. The old certificate is still the one in use then, however long that lasts.
+func TestOldUsersCertificateOutlivesAFailedRotation(t *testing.T) {
+	t.Parallel()
+	o := startOperator(t)
+	o.letRead(t, "users")
+	old, present := issue(t, "shop.example.com", o.clock.now().Add(time.Hour)), issue(t, "shop.example.com", o.clock.now().Add(2*time.Hour))
+	o.putSecret(t, "users", old.data())
+	o.create(t, "strict", withCertificate("users"))
+	o.awaitVerified(t, "strict")
+	seen := o.follow(t, "strict")
+	o.calls.failing(appliesServer)
+	o.putSecret(t, "users", present.data())
+	o.request(t, "strict", "rotated")
+	eventually(t, "the record of the new certificate", func() error {
+		if recorded, _ := o.certificate(t, "strict"); recorded != present.fingerprint(t) {
+			return fmt.Errorf("recorded is %s", recorded)
+		}
+		return nil
+	})
+	o.awaitRuns(t, "strict", 3)
+	if recorded, previous := o.certificate(t, "strict"); recorded != present.fingerprint(t) || previous != old.fingerprint(t) {
+		t.Errorf("while pods have the old certificate: recorded %s after %q, want the new one after the old one", recorded, previous)
+	}
+	o.calls.failing(nil)
+	eventually(t, "the new certificate alone", func() error {
+		served, _ := o.cluster.servers(t.Context(), "strict")
+		if _, previous := o.certificate(t, "strict"); !slices.Equal(served, []string{present.fingerprint(t)}) || previous != "" {
+			return fmt.Errorf("served %v, recorded as the one before %q", served, previous)
+		}
+		return nil
+	})
+	o.awaitRuns(t, "strict", 1)
+	o.awaitVerified(t, "strict")
+	seen.wantReady(t)
+}
+
 // From the operator's own certificate to a user's and back: each goes with its time, the user's Secret never.
 func TestCertificateBecomesAUsersAndIsOursAgain(t *testing.T) {
 	t.Parallel()
