@@ -183,6 +183,7 @@ func (r *Reconciler) judge(_ context.Context, v *visit) (verdict.Standing, error
 		Server:           v.schedule.server,
 		Runs:             v.report.Runs,
 		FailureThreshold: int(v.Probe.Spec.FailureThreshold),
+		Quick:            v.report.Quick,
 		Previous:         previousStatuses(v.Probe, v.policies.declared),
 		CheckedSince:     checkedSince(v),
 		Explanations:     explanations(v),

@@ -61,7 +61,8 @@ const (
 	ReasonNoPositiveControl = "NoPositiveControl"
 	// ReasonInconclusive (Unknown): the request failed in a way that proves neither refusal nor acceptance.
 	ReasonInconclusive = "Inconclusive"
-	// ReasonBelowThreshold (status kept): a mismatch was seen, fewer times in a row than failureThreshold.
+	// ReasonBelowThreshold (status kept): a mismatch was seen, fewer times in a row than failureThreshold; or a connection
+	// failed just after pods or policies had changed, and has not failed for long.
 	ReasonBelowThreshold = "BelowThreshold"
 	// ReasonEndpointsNotAsked (Unknown): not every endpoint has been dialed yet.
 	ReasonEndpointsNotAsked = "EndpointsNotAsked"

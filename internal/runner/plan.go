@@ -60,6 +60,8 @@ type Plan struct {
 type Report struct {
 	// Runs are the latest runs of the present epoch, oldest first, at most History.
 	Runs []observation.Run
+	// Quick says that a quick series is under way, so that more runs follow within moments.
+	Quick bool
 	// Settling says that the policy changed less than SettleTime ago and no run has shown it yet.
 	Settling bool
 	// Change is the latest change of the policy; nil where there was none.

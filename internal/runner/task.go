@@ -68,7 +68,7 @@ func (t *task) report(epoch string) Report {
 	if t.plan.Epoch != epoch {
 		return Report{}
 	}
-	report := Report{Runs: slices.Clone(t.runs), Settling: t.settling, Handled: t.handled}
+	report := Report{Runs: slices.Clone(t.runs), Quick: time.Now().Before(t.quickUntil), Settling: t.settling, Handled: t.handled}
 	if t.change != nil {
 		copied := t.change.Change
 		report.Change = &copied

@@ -56,6 +56,7 @@ func (in Input) withEndpoints(found finding, expected expectation.Expectation, e
 		found.message = fmt.Sprintf("%s (%d of %d endpoints): %s", worstName, summary.Mismatched, summary.Total, worst.message)
 	case found.outcome == api.OutcomeUnknown:
 	case worst != nil:
+		found.brokenEndpoint = worst.brokeOff()
 		found.unknown(worst.reason, fmt.Sprintf("%s: %s", worstName, worst.message))
 	case summary.Asked < summary.Total:
 		found.unknown(api.ReasonEndpointsNotAsked, fmt.Sprintf("%d of %d endpoints have been dialed so far, all as expected", summary.Asked, summary.Total))

@@ -17,6 +17,8 @@ type finding struct {
 	observed string
 	// result is what decided.
 	result observation.Result
+	// brokenEndpoint says that the connection to an endpoint failed which leaves the path open.
+	brokenEndpoint bool
 	// endpoints sums up those that were dialed one by one; nil where none were.
 	endpoints *api.EndpointsStatus
 }

@@ -24,6 +24,9 @@ type Input struct {
 	Runs []observation.Run
 	// FailureThreshold is how many mismatches in a row make a path False; at least 1.
 	FailureThreshold int
+	// Quick says that more runs follow within moments, because pods or policies have just changed. Connections that fail
+	// then do not count before they have failed for the time lasting.
+	Quick bool
 	// Previous are the conditions' statuses from before the first of Runs, where they still speak of the same spec.
 	Previous map[api.PathName]metav1.ConditionStatus
 	// CheckedSince is since when kubelet's readiness probes have vouched for every endpoint; zero where they do not. It
@@ -83,9 +86,42 @@ func judgePath(in Input, name api.PathName, findings []finding) Path {
 			path.Message = fmt.Sprintf("mismatch %d of %d before this turns False: %s", failures, in.FailureThreshold, latest.message)
 		}
 	}
+	if in.fleeting(name, findings) {
+		path.Status, path.Reason = metav1.ConditionTrue, api.ReasonBelowThreshold
+		path.Message = fmt.Sprintf("pods or policies have just changed, and this counts only if it lasts for %s: %s", lasting, latest.message)
+	}
 	run := in.Runs[len(findings)-1]
 	path.Evidence = evidence(name, in.Expectations[name], latest, run, failures)
 	return path
+}
+
+// lasting is for how long connections must fail while pods come and go. A pod that ends closes its connections some tenths
+// of a second before the last proxy has heard of it.
+const lasting = 2 * time.Second
+
+// fleeting says whether a path that got through has failed to for moments only, just after something has changed.
+func (in Input) fleeting(name api.PathName, findings []finding) bool {
+	first := len(findings)
+	for first > 0 && findings[first-1].brokeOff() {
+		first--
+	}
+	if !in.Quick || first == len(findings) {
+		return false
+	}
+	lasted := in.Runs[len(findings)-1].Started.Sub(in.Runs[first].Started)
+	return lasted < lasting && statusBefore(in, name, findings[:first]) == metav1.ConditionTrue
+}
+
+// brokeOff says whether nothing was seen but a connection that failed on its way, on this path or on its control.
+func (f finding) brokeOff() bool {
+	switch f.reason {
+	case api.ReasonNoAnswer, api.ReasonNoPositiveControl:
+		return true
+	case api.ReasonInconclusive:
+		return f.brokenEndpoint || f.result.Failed == nil && f.result.Seen.Class != observation.ClientCertificateRequired
+	default:
+		return false
+	}
 }
 
 // Kept are the verdicts that stand in a status, for as long as a new policy is on its way and there are no newer ones.
