@@ -43,6 +43,7 @@ type Reconciler struct {
 	Now func() time.Time
 
 	applied appliedObjects
+	written writtenStatuses
 	memory  policyMemory
 	istio   istioWatch
 }
@@ -74,12 +75,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if apierrors.IsNotFound(err) || err == nil && found.Probe.DeletionTimestamp != nil {
 		r.Runner.Forget(runnerKey(request))
 		r.applied.forget(request.NamespacedName)
+		r.written.forget(request.NamespacedName)
 		r.memory.forget(request.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.written.refresh(found.Probe)
 	v := &visit{Inventory: found}
 	if err := r.walk(ctx, v); err != nil {
 		return ctrl.Result{}, err

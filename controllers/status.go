@@ -46,6 +46,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 		return fmt.Errorf("write status: %w", err)
 	}
 	if err == nil {
+		r.written.put(v.Probe, desired.GetResourceVersion(), status)
 		r.reportTransition(ctx, v.Probe, status)
 		r.reportPolicyChange(ctx, v.Probe, status)
 	}
