@@ -227,7 +227,7 @@ func objects(t *testing.T, ns string) []string {
 	t.Helper()
 	var names []string
 	for _, object := range everything(t, ns) {
-		names = append(names, object.resource+"/"+object.GetName())
+		names = append(names, object.path())
 	}
 	slices.Sort(names)
 	return names

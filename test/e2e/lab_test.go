@@ -176,7 +176,8 @@ func awaitCondition(t *testing.T, hmp *api.HTTPSMeshProbe, kind string, want met
 	return fresh
 }
 
-// history records every status that Ready takes from now on, without repetitions.
+// history records every status that Ready takes from now on, without repetitions, and logs what is said of those that
+// are not True.
 type history struct {
 	watcher  watch.Interface
 	ended    atomic.Bool
@@ -210,8 +211,12 @@ func (h *history) record(t *testing.T, name string) {
 			t.Errorf("the watch brought %s: %v", event.Type, apierrors.FromObject(event.Object))
 			break
 		}
-		if changed.Name == name {
-			seen = append(seen, condition(changed, api.ConditionReady).Status)
+		if changed.Name != name {
+			continue
+		}
+		ready := condition(changed, api.ConditionReady)
+		if seen = append(seen, ready.Status); ready.Status != metav1.ConditionTrue {
+			t.Logf("%s Ready is %s: %s", time.Now().Format("15:04:05.000"), ready.Status, ready.Message)
 		}
 	}
 	h.statuses <- slices.Compact(seen)

@@ -20,6 +20,11 @@ type object struct {
 	resource string
 }
 
+func (o object) path() string { return o.resource + "/" + o.GetName() }
+
+// operatorName is the operator's field manager, and the value of the label on its objects.
+const operatorName = "httpsmeshprobe"
+
 // everything lists every object of every kind in a namespace, but for events.
 func everything(t *testing.T, ns string) []object {
 	t.Helper()
@@ -54,17 +59,26 @@ func everything(t *testing.T, ns string) []object {
 	return all
 }
 
-// versions are the resource versions of everything in a namespace, by resource and name.
-func versions(t *testing.T, ns string) map[string]string {
+// contents are all objects of a namespace by resource and name, each without what its own controllers write into it: of
+// a pod that does nothing, kubelet goes on writing the status for a while.
+func contents(t *testing.T, ns string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	for _, object := range everything(t, ns) {
-		found[object.resource+"/"+object.GetName()] = object.GetResourceVersion()
+		content := object.DeepCopy()
+		content.SetResourceVersion("")
+		content.SetManagedFields(nil)
+		delete(content.Object, "status")
+		encoded, err := content.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[object.path()] = string(encoded)
 	}
 	return found
 }
 
-// awaitRest waits until nothing in a namespace changes any more, and returns the versions.
+// awaitRest waits until nothing in a namespace changes any more, and returns what is there.
 func awaitRest(t *testing.T, ns string) map[string]string {
 	t.Helper()
 	const enough = 5
@@ -72,7 +86,7 @@ func awaitRest(t *testing.T, ns string) map[string]string {
 	same := 0
 	await(t, "namespace "+ns+" to come to rest", func() error {
 		before := now
-		now = versions(t, ns)
+		now = contents(t, ns)
 		same++
 		if !maps.Equal(before, now) {
 			same = 0
@@ -85,23 +99,24 @@ func awaitRest(t *testing.T, ns string) map[string]string {
 	return now
 }
 
-// checkUnchanged expects everything to be there as it was, and whatever has come since to be the operator's or the
-// test's own.
+// checkUnchanged expects everything to be there as it was, the operator to have written into nothing of it, and whatever
+// has come since to be the operator's.
 func checkUnchanged(t *testing.T, before map[string]string, ns string) {
 	t.Helper()
-	now := versions(t, ns)
-	for name, version := range before {
-		if now[name] != version {
-			t.Errorf("%s was version %s and is now %q", name, version, now[name])
+	now := contents(t, ns)
+	for path, content := range before {
+		if now[path] != content {
+			t.Errorf("%s was %s and is now %q", path, content, now[path])
 		}
 	}
 	for _, object := range everything(t, ns) {
-		name := object.resource + "/" + object.GetName()
-		if _, there := before[name]; there || object.GetLabels()["app.kubernetes.io/managed-by"] == "httpsmeshprobe" {
-			continue
-		}
-		if object.resource != "httpsmeshprobes" {
-			t.Errorf("%s has come, and is not labelled as the operator's", name)
+		writtenBy := func(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == operatorName }
+		_, there := before[object.path()]
+		switch {
+		case there && slices.ContainsFunc(object.GetManagedFields(), writtenBy):
+			t.Errorf("the operator has written into %s: %+v", object.path(), object.GetManagedFields())
+		case !there && object.resource != "httpsmeshprobes" && object.GetLabels()["app.kubernetes.io/managed-by"] != operatorName:
+			t.Errorf("%s has come, and is not labelled as the operator's", object.path())
 		}
 	}
 }

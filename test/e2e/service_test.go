@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +51,36 @@ func TestServiceOfAUser(t *testing.T) {
 
 	delete(before, "peerauthentications/legacy")
 	checkUnchanged(t, before, ns)
+	restart(t, hmp, shop)
+}
+
+// restart has the user's pod replaced: its connections break for moments, and Ready stays True.
+func restart(t *testing.T, hmp *api.HTTPSMeshProbe, shop *server) {
+	t.Helper()
+	old := shop.awaitPods(t, 1)[0].Name
+	ready := recordReady(t, hmp)
+	deployment := &appsv1.Deployment{}
+	deployment.Namespace, deployment.Name = shop.namespace, shop.name
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"template":{"metadata":{"annotations":{"restarted":"once"}}}}}`))
+	if err := lab.Patch(t.Context(), deployment, patch); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "another pod alone", func() error {
+		if pods := podsWith(t, shop.namespace, "app="+shop.name); len(pods) != 1 || pods[0].Name == old {
+			return fmt.Errorf("there are %d", len(pods))
+		}
+		return nil
+	})
+	seen := read(t, hmp).Status.LastProbeTime
+	await(t, "a run after that", func() error {
+		if now := read(t, hmp).Status.LastProbeTime; !now.After(seen.Time) {
+			return fmt.Errorf("the last one was at %s", now)
+		}
+		return nil
+	})
+	if statuses := ready.end(t); !slices.Equal(statuses, []metav1.ConditionStatus{metav1.ConditionTrue}) {
+		t.Errorf("Ready went through %v while the pod was replaced; want True throughout", statuses)
+	}
 }
 
 // TestAnotherAuthority holds the same Service against two authorities. The one that did not issue its certificate cannot
