@@ -61,6 +61,45 @@ func quickSeries() []time.Duration {
 
 func roundedUp(d, step time.Duration) int { return int((d + step - 1) / step) }
 
+func TestQuickSeriesIsReported(t *testing.T) {
+	for name, test := range map[string]struct {
+		play func(*agent) error
+		// lasts is how long a series goes on.
+		lasts time.Duration
+	}{
+		"until it shows what is computed": {codes(slices.Concat(slices.Repeat([]int{503}, 5), []int{200})...), 6 * quickestWait},
+		"no longer than SettleTime":       {codes(503), SettleTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBench(t, test.play)
+				quick := func(when string, want bool) {
+					t.Helper()
+					synctest.Wait()
+					if got := b.Report(shop, "epoch").Quick; got != want {
+						t.Errorf("%s: Quick is %v, want %v", when, got, want)
+					}
+				}
+				b.Set(shop, planOf(nil, sleepPod))
+				quick("at the beginning", true)
+				time.Sleep(test.lasts - time.Millisecond)
+				quick("near the end", true)
+				time.Sleep(2 * time.Millisecond)
+				quick("at the end", false)
+				time.Sleep(10 * time.Minute)
+				quick("long after", false)
+				b.Set(shop, planOf(func(p *Plan) { p.Occasion = "another" }, sleepPod))
+				if got := b.Report(shop, "epoch").Quick; !got {
+					t.Error("at another occasion: Quick is false")
+				}
+				if got := b.Report(shop, "another").Quick; got {
+					t.Error("in another epoch: Quick is true")
+				}
+			})
+		})
+	}
+}
+
 func TestRunThatOutlastsTheIntervalIsNotOverlapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBench(t, slowly(7*time.Second))
