@@ -105,13 +105,19 @@ func (i *Inventory) readNamespace(ctx context.Context, reader client.Reader) err
 	return nil
 }
 
+// findPort prefers TCP: a Service that offers HTTP/3 has its number twice.
 func findPort(service corev1.Service, wanted intstr.IntOrString) *corev1.ServicePort {
+	var found *corev1.ServicePort
 	for _, port := range service.Spec.Ports {
-		if wanted.Type == intstr.Int && port.Port == wanted.IntVal || wanted.Type == intstr.String && port.Name == wanted.StrVal {
+		if wanted.Type == intstr.Int && port.Port != wanted.IntVal || wanted.Type == intstr.String && port.Name != wanted.StrVal {
+			continue
+		}
+		if port.Protocol == "" || port.Protocol == corev1.ProtocolTCP {
 			return &port
 		}
+		found = &port
 	}
-	return nil
+	return found
 }
 
 func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) error {
@@ -130,7 +136,6 @@ func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) err
 			if len(listed.Addresses) == 0 || seen[listed.Addresses[0]] {
 				continue
 			}
-			seen[listed.Addresses[0]] = true
 			endpoint, lasting, err := i.readEndpoint(ctx, reader, listed, port)
 			if err != nil {
 				return err
@@ -142,6 +147,8 @@ func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) err
 				i.Target.NotReady++
 				continue
 			}
+			// An address may still be listed for the pod that had it before, and must not hide the one that has it now.
+			seen[endpoint.IP] = true
 			i.Target.Endpoints = append(i.Target.Endpoints, endpoint)
 		}
 	}
