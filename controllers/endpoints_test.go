@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
@@ -245,7 +247,7 @@ func TestEndpointsWithoutPods(t *testing.T) {
 	o := startOperator(t)
 	o.addService(t, "shop", func(s *corev1.Service) { s.Spec.Selector = nil })
 	addresses := []string{nextAddress(), nextAddress()}
-	o.addSlice(t, "shop", addresses...)
+	o.addSlice(t, "shop", func(*discoveryv1.EndpointSlice) {}, addresses...)
 	o.create(t, "bare", ofService("shop"), func(p *api.HTTPSMeshProbe) {
 		p.Spec.Target.Sidecar, p.Spec.MTLS.Mode = api.SidecarDisabled, api.MTLSUnset
 	})
@@ -260,5 +262,35 @@ func TestEndpointsWithoutPods(t *testing.T) {
 	message = o.await(t, "bare", api.ConditionOutsiderVerified, metav1.ConditionFalse, api.ReasonNoAnswer)
 	if !strings.Contains(message, addresses[1]) {
 		t.Errorf("OutsiderVerified says %q, want it to name %s", message, addresses[1])
+	}
+}
+
+// Slices lag behind pods: an address may be listed for the pod that had it before as well as for the one that has it now,
+// and a pod in a slice that is full while it moves to another in both.
+func TestAddressInSeveralSlicesIsOneEndpoint(t *testing.T) {
+	t.Parallel()
+	o := startOperator(t)
+	o.declare(t, o.namespace, "default", strictMode, nil)
+	o.addService(t, "shop", func(s *corev1.Service) { s.Spec.Selector = nil })
+	o.addPod(t, "shop", "shop-0", inject)
+	pod := &corev1.Pod{}
+	eventually(t, "the pod's address", func() error {
+		if must(t, o.get(t, "shop-0", pod)); pod.Status.PodIP == "" {
+			return fmt.Errorf("it has none yet")
+		}
+		return nil
+	})
+	of := func(uid types.UID) *corev1.ObjectReference {
+		return &corev1.ObjectReference{Kind: "Pod", Namespace: o.namespace, Name: "shop-0", UID: uid}
+	}
+	for i, reference := range []*corev1.ObjectReference{of("before"), of("before-that"), of(pod.UID), of("and-before"), of(pod.UID)} {
+		o.addSlice(t, "shop", func(s *discoveryv1.EndpointSlice) {
+			s.Name, s.Endpoints[0].TargetRef = fmt.Sprint("shop-", i), reference
+		}, pod.Status.PodIP)
+	}
+	o.create(t, "strict", ofService("shop"))
+	o.awaitVerified(t, "strict")
+	if got := o.path(t, "strict", api.PathOutsider).Endpoints; got == nil || got.Total != 1 || got.Asked != 1 {
+		t.Errorf("endpoints: got %+v, want the pod once", got)
 	}
 }

@@ -78,7 +78,7 @@ func (o *operator) awaitEndpoints(t *testing.T, service string, want int) {
 }
 
 // addSlice lists addresses behind a Service that selects no pods.
-func (o *operator) addSlice(t *testing.T, service string, addresses ...string) {
+func (o *operator) addSlice(t *testing.T, service string, edit func(*discoveryv1.EndpointSlice), addresses ...string) {
 	t.Helper()
 	name, port := "https", int32(serverPort)
 	slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
@@ -88,6 +88,7 @@ func (o *operator) addSlice(t *testing.T, service string, addresses ...string) {
 	for _, address := range addresses {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}})
 	}
+	edit(slice)
 	must(t, o.admin.Create(t.Context(), slice))
 }
 
