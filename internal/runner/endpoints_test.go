@@ -299,12 +299,6 @@ func newByAddress() *byAddress {
 	return b
 }
 
-func (b *byAddress) answer(address string, seen observation.Observation) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.answers[address] = seen
-}
-
 // dials are the addresses that were asked for since the last call, and how often.
 func (b *byAddress) dials() map[string]int {
 	b.mu.Lock()
