@@ -143,45 +143,74 @@ func settled(hmp *api.HTTPSMeshProbe) bool {
 
 // TestFlips changes the policies in front of a server at random, a hundred times, and reads every status that two probes
 // come to meanwhile, one of which inherits the mode and one demands STRICT. Whatever a settled status says must be true
-// of the policies that it speaks of, and every change must be followed.
+// of the policies that it speaks of, and every change must be followed; of some that are made in haste, the last.
 func TestFlips(t *testing.T) {
 	ns := namespace(t)
 	shop := newServer(t, ns, "shop")
 	shop.create(t)
 	shop.awaitPods(t, 1)
-	var followers []*follower
-	now := situation{unset, unset}
+	f := &flipping{shop: shop, random: rand.New(rand.NewPCG(flipSeed, 0)), now: situation{unset, unset}}
+	t.Logf("seed %d", flipSeed)
 	for name, mode := range map[string]api.MTLSMode{"inherit": unset, "demand": strict} {
 		hmp := shop.probe(name, mode)
 		createProbe(t, hmp)
-		f := follow(t, hmp)
-		f.until(t, "a first verdict", func(hmp *api.HTTPSMeshProbe) error { return f.judge(t, hmp, now, now) })
-		followers = append(followers, f)
+		probe := follow(t, hmp)
+		probe.until(t, "a first verdict", func(hmp *api.HTTPSMeshProbe) error { return f.judge(t, hmp) })
+		f.probes = append(f.probes, probe)
 	}
-	t.Logf("seed %d", flipSeed)
-	random := rand.New(rand.NewPCG(flipSeed, 0))
-	var times []time.Duration
-	var sent, lost int32
 	begun := time.Now()
-	for range flips {
-		before := now
-		now = flip(t, random, shop, before)
-		flipped := time.Now()
-		for _, f := range followers {
-			followed := f.until(t, fmt.Sprintf("the change from %s to %s", before, now), func(hmp *api.HTTPSMeshProbe) error {
-				return f.judge(t, hmp, before, now)
-			})
-			times = append(times, followed.at.Sub(flipped))
-			if before.words() != now.words() {
-				checkChange(t, followed.probe, before, now)
-				sent += followed.probe.Status.LastPolicyChange.ProbesSent
-				lost += followed.probe.Status.LastPolicyChange.ProbesLost
-			}
+	for f.made < flips {
+		f.round(t)
+	}
+	slices.Sort(f.times)
+	t.Logf("%d flips in %s; a settled verdict after %s in the middle, %s at most; %d of %d requests lost", f.made,
+		time.Since(begun).Round(time.Second), f.times[len(f.times)/2].Round(time.Millisecond), f.times[len(f.times)-1].Round(time.Millisecond), f.lost, f.sent)
+}
+
+// flipping is a test under way.
+type flipping struct {
+	shop   *server
+	probes []*follower
+	random *rand.Rand
+	// now is the present situation, and past are those before it of which a status may still speak, the latest first.
+	now        situation
+	past       []situation
+	made       int
+	times      []time.Duration
+	sent, lost int32
+}
+
+// round changes the policies once, or every so often three times in haste, and follows the probes to their verdicts.
+func (f *flipping) round(t *testing.T) {
+	t.Helper()
+	const haste, remembered = 3, 8
+	before, times := f.now, 1
+	if f.random.IntN(4) == 0 {
+		times = haste
+	}
+	for i := 0; i < times || !tells(before, f.now); i++ {
+		f.past = append([]situation{f.now}, f.past[:min(len(f.past), remembered)]...)
+		f.flip(t)
+		f.made++
+	}
+	flipped := time.Now()
+	for _, probe := range f.probes {
+		what := fmt.Sprintf("the change from %s to %s", before, f.now)
+		followed := probe.until(t, what, func(hmp *api.HTTPSMeshProbe) error { return f.judge(t, hmp) })
+		f.times = append(f.times, followed.at.Sub(flipped))
+		if times == 1 && before.words() != f.now.words() {
+			checkChange(t, followed.probe, before, f.now)
+			f.sent += followed.probe.Status.LastPolicyChange.ProbesSent
+			f.lost += followed.probe.Status.LastPolicyChange.ProbesLost
 		}
 	}
-	slices.Sort(times)
-	t.Logf("%d flips in %s; a settled verdict after %s in the middle, %s at most; %d of %d requests lost", flips,
-		time.Since(begun).Round(time.Second), times[len(times)/2].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond), lost, sent)
+}
+
+// tells says whether a status can tell two situations apart.
+func tells(one, other situation) bool {
+	_, first := one.enforced()
+	_, second := other.enforced()
+	return first != second || one.words() != other.words()
 }
 
 func (s situation) String() string {
@@ -189,21 +218,19 @@ func (s situation) String() string {
 }
 
 // flip changes one of the two policies so that a status can tell.
-func flip(t *testing.T, random *rand.Rand, shop *server, from situation) situation {
+func (f *flipping) flip(t *testing.T) {
 	t.Helper()
 	modes := []api.MTLSMode{unset, disable, permissive, strict}
-	for {
+	for from := f.now; ; {
 		to := from
 		name, selector, mode, before := "default", map[string]string(nil), &to.namespace, from.namespace
-		if random.IntN(2) == 0 {
-			name, selector, mode, before = "shop", shop.selector(), &to.workload, from.workload
+		if f.random.IntN(2) == 0 {
+			name, selector, mode, before = "shop", f.shop.selector(), &to.workload, from.workload
 		}
-		*mode = modes[random.IntN(len(modes))]
-		_, decider := from.enforced()
-		if _, next := to.enforced(); next == decider && from.words() == to.words() {
+		if *mode = modes[f.random.IntN(len(modes))]; !tells(from, to) {
 			continue
 		}
-		policy := peerAuthentication(shop.namespace, name, selector, *mode)
+		policy := peerAuthentication(f.shop.namespace, name, selector, *mode)
 		switch {
 		case *mode == unset:
 			deletePolicy(t, policy)
@@ -212,13 +239,14 @@ func flip(t *testing.T, random *rand.Rand, shop *server, from situation) situati
 		default:
 			changePolicy(t, policy)
 		}
-		return to
+		f.now = to
+		return
 	}
 }
 
-// judge takes a settled status that speaks of neither situation, or says what is not true of the one it speaks of, for an
-// error. It returns nil for one that speaks of the present one.
-func (f *follower) judge(t *testing.T, hmp *api.HTTPSMeshProbe, before, now situation) error {
+// judge takes a settled status for an error that speaks of no situation there was, or says what is not true of the one it
+// speaks of. It returns nil for one that speaks of the present one.
+func (f *flipping) judge(t *testing.T, hmp *api.HTTPSMeshProbe) error {
 	t.Helper()
 	if !settled(hmp) {
 		return fmt.Errorf("it is on its way")
@@ -226,20 +254,20 @@ func (f *follower) judge(t *testing.T, hmp *api.HTTPSMeshProbe, before, now situ
 	if len(hmp.Status.Paths) == 0 {
 		return fmt.Errorf("Ready is %s", condition(hmp, api.ConditionReady).Reason)
 	}
-	for _, s := range []situation{now, before} {
+	for _, s := range append([]situation{f.now}, f.past...) {
 		if !s.saidBy(hmp) {
 			continue
 		}
 		if wrong := s.contradicts(hmp); wrong != "" {
-			t.Errorf("probe %s, of %s (before: %s): %s", f.name, s, before, wrong)
+			t.Errorf("probe %s, of %s (before: %s): %s", hmp.Name, s, f.past, wrong)
 		}
-		if s == now {
+		if s == f.now {
 			return nil
 		}
-		return fmt.Errorf("it still speaks of %s", before)
+		return fmt.Errorf("it still speaks of %s", s)
 	}
 	policy := condition(hmp, api.ConditionPolicyInEffect)
-	t.Errorf("probe %s speaks of neither %s nor %s: %s, last change %+v", f.name, before, now, policy.Message, hmp.Status.LastPolicyChange)
+	t.Errorf("probe %s speaks of neither %s nor %s: %s, last change %+v", hmp.Name, f.now, f.past, policy.Message, hmp.Status.LastPolicyChange)
 	return fmt.Errorf("it speaks of something else")
 }
 
