@@ -135,6 +135,9 @@ func (r *Runner) loop(ctx context.Context, key Key, t *task) {
 		if t.keep(runCtx, plan, run, r.heartbeat) {
 			r.wake(ctx, key)
 		}
+		if t.present().Occasion != plan.Occasion {
+			r.tidyStreams()
+		}
 		t.wait(ctx, started)
 	}
 }

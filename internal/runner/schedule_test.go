@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -255,6 +256,52 @@ func TestNewOccasionRunsAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pod that comes and goes is a new occasion every time. Runs that take longer than that come to an end all the same, or
+// what was seen before would stand for ever.
+func TestOccasionsThatNeverEndLeaveRunsTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, func(a *agent) error {
+			for {
+				request, ok := a.next()
+				if !ok {
+					return a.hang()
+				}
+				if request.ID == 0 {
+					a.say(observation.Observation{})
+					continue
+				}
+				time.AfterFunc(5*time.Second, func() { a.say(observation.Observation{ID: request.ID, Class: observation.ConnectTimeout}) })
+			}
+		})
+		b.Set(shop, planOf(nil, sleepPod))
+		time.Sleep(10 * time.Minute)
+		flapping := time.Now()
+		for i := range 60 {
+			b.Set(shop, planOf(func(p *Plan) { p.Occasion = fmt.Sprint("flap ", i) }, sleepPod))
+			time.Sleep(2 * time.Second)
+		}
+		runs := b.Report(shop, "epoch").Runs
+		latest := runs[len(runs)-1]
+		if age := time.Since(latest.Started); latest.Started.Before(flapping) || age > SettleTime+2*5*time.Second {
+			t.Errorf("the latest run of two minutes in which the pods changed every 2 s began %v ago", age)
+		}
+		if got := latest.Results[sleepPod.Pod]; got.Failed != nil || got.Seen.Class != observation.ConnectTimeout {
+			t.Errorf("its result: got %+v, failure %+v", got.Seen, got.Failed)
+		}
+
+		// Once runs come to their end again, an occasion is worth one at once again.
+		time.Sleep(10*time.Minute + time.Second)
+		for i := range 3 {
+			changed := time.Now()
+			b.Set(shop, planOf(func(p *Plan) { p.Occasion = fmt.Sprint("again ", i) }, sleepPod))
+			time.Sleep(time.Second)
+			if !slices.ContainsFunc(b.agents.requests(sleepPod), changed.Equal) {
+				t.Errorf("no run began at the moment of occasion %d after the flapping", i)
+			}
+		}
+	})
 }
 
 func sleeper(d time.Duration) func(observation.Request) observation.Observation {

@@ -24,8 +24,10 @@ type task struct {
 	// signature is that of the latest run, of whatever epoch.
 	signature string
 	handled   string
-	// interrupt ends the run under way.
-	interrupt context.CancelFunc
+	// interrupt ends the run under way; interruptedSince is when that first happened since a run was kept, zero where it
+	// did not.
+	interrupt        context.CancelFunc
+	interruptedSince time.Time
 	// quickSince and quickUntil bound the present quick series; computed counts the runs in a row in it that show what
 	// is computed.
 	quickSince, quickUntil time.Time
@@ -98,7 +100,7 @@ func (t *task) replan(plan Plan) {
 	anew := old.Epoch != plan.Epoch || old.Policy != plan.Policy || old.Occasion != plan.Occasion
 	if anew {
 		t.startQuickly()
-		if t.interrupt != nil {
+		if t.interrupt != nil && (old.Epoch != plan.Epoch || old.Policy != plan.Policy || t.mayInterrupt()) {
 			t.interrupt()
 		}
 	}
@@ -108,6 +110,16 @@ func (t *task) replan(plan Plan) {
 		default:
 		}
 	}
+}
+
+// mayInterrupt says whether a run under way makes room for one at a new occasion. Occasions that follow each other quicker
+// than a run takes, such as a pod that comes and goes, must not keep every run from its end.
+func (t *task) mayInterrupt() bool {
+	now := time.Now()
+	if t.interruptedSince.IsZero() {
+		t.interruptedSince = now
+	}
+	return now.Sub(t.interruptedSince) < SettleTime
 }
 
 func (t *task) startQuickly() {
@@ -141,6 +153,7 @@ func (t *task) keep(ctx context.Context, plan Plan, run observation.Run, heartbe
 	if ctx.Err() != nil {
 		return false
 	}
+	t.interruptedSince = time.Time{}
 	t.endpoints.record(plan, &run)
 	signature := run.Signature()
 	t.sinceChange++
