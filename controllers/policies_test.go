@@ -285,7 +285,12 @@ func TestClientModeIsAClaimAboutAUsersService(t *testing.T) {
 // meshConfig writes istiod's mesh config.
 func (o *operator) meshConfig(t *testing.T, lines ...string) {
 	t.Helper()
-	configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.root, Name: "istio"}}
+	o.meshConfigNamed(t, "istio", lines...)
+}
+
+func (o *operator) meshConfigNamed(t *testing.T, name string, lines ...string) {
+	t.Helper()
+	configMap := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: o.root, Name: name}}
 	content := map[string]string{"mesh": strings.Join(lines, "\n"), "meshNetworks": "networks: {}"}
 	err := o.admin.Get(t.Context(), keyOf(configMap), configMap)
 	if err != nil {
@@ -335,6 +340,27 @@ func TestMeshConfigIsFollowed(t *testing.T) {
 	must(t, o.admin.Update(t.Context(), policy))
 	o.awaitChange(t, "unset", "PeerAuthentication "+elsewhere+"/default", "STRICT, MutualTLS from the client", "PERMISSIVE, MutualTLS from the client")
 	o.awaitVerified(t, "unset")
+}
+
+// Every revision has a mesh config of its own, and with it perhaps another root namespace.
+func TestMeshConfigOfARevision(t *testing.T) {
+	t.Parallel()
+	var elsewhere string
+	o := startOperator(t, another(&elsewhere))
+	o.makeNamespace(t, elsewhere)
+	o.meshConfigNamed(t, "istio-canary", "rootNamespace: "+elsewhere)
+	o.addShop(t, 1)
+	canary := func(p *api.HTTPSMeshProbe) { p.Spec.Revision = "canary" }
+	o.create(t, "canary", ofService("shop"), seldom, withMode(api.MTLSUnset), canary)
+	o.create(t, "default", ofService("shop"), seldom, withMode(api.MTLSUnset))
+	o.awaitVerified(t, "canary")
+	o.awaitVerified(t, "default")
+	o.awaitQuiet(t, "shop")
+	o.mesh.set(func(m *mesh) { m.root = elsewhere })
+	o.declare(t, elsewhere, "default", strictMode, nil)
+	o.awaitChange(t, "canary", "PeerAuthentication "+elsewhere+"/default", permissiveMutual, strictMutual)
+	o.awaitVerified(t, "canary")
+	wantMention(t, o.message(t, "default", api.ConditionPolicyInEffect), "default holds", "PERMISSIVE")
 }
 
 // A mesh config that nobody can read is no reason to go on saying what was true before.
