@@ -157,7 +157,6 @@ http {
     ssl_certificate /etc/tls/tls.crt;
     ssl_certificate_key /etc/tls/tls.key;
     location / { return 200 "the user's own\n"; }
-    location /teapot { return 418; }
   }
 }
 `
