@@ -59,6 +59,7 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 func setConditions(status *api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time) {
 	conditions := Conditions(judgement.Standing, judgement.Paths, judgement.Policy)
 	if judgement.Settling && judgement.Standing.Phase == Judged {
+		conditions[0] = unimproved(conditions[0], status.Conditions)
 		conditions = append(conditions, condition(api.ConditionReconciling, metav1.ConditionTrue, api.ReasonProgressing, "waiting for the sidecars to follow the policy"))
 	}
 	for _, kind := range []string{api.ConditionReconciling, api.ConditionStalled} {
@@ -73,6 +74,14 @@ func setConditions(status *api.HTTPSMeshProbeStatus, judgement Judgement, now ti
 		}
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
+}
+
+// unimproved keeps Ready from turning True before a run has shown the policy by which it would be.
+func unimproved(ready metav1.Condition, before []metav1.Condition) metav1.Condition {
+	if ready.Status != metav1.ConditionTrue || meta.IsStatusConditionTrue(before, api.ConditionReady) {
+		return ready
+	}
+	return condition(api.ConditionReady, metav1.ConditionUnknown, api.ReasonUndetermined, "the policy is as declared, and no run has shown it yet")
 }
 
 func setPaths(status *api.HTTPSMeshProbeStatus, paths []Path, now time.Time) {

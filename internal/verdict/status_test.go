@@ -260,7 +260,7 @@ func TestSettling(t *testing.T) {
 	for _, settling := range []bool{true, false} {
 		next := judged(1, at(0, run(served, turnedAway, turnedAway)))
 		next.Settling = settling
-		status := verdict.Status(untouched, next, firstRun, heartbeat)
+		status := verdict.Status(verified(), next, firstRun, heartbeat)
 		reconciling := meta.FindStatusCondition(status.Conditions, api.ConditionReconciling)
 		if (reconciling != nil) != settling || settling && (reconciling.Status != metav1.ConditionTrue || reconciling.Reason != api.ReasonProgressing) {
 			t.Errorf("settling %v: %v", settling, reconciling)
@@ -278,6 +278,26 @@ func TestSettling(t *testing.T) {
 	waiting.Settling = true
 	if status := verdict.Status(untouched, waiting, firstRun, heartbeat); meta.FindStatusCondition(status.Conditions, api.ConditionReconciling) != nil {
 		t.Error("a troubled probe is Reconciling")
+	}
+}
+
+// A policy that comes into effect again is no verdict yet: Ready waits for a run that shows it.
+func TestReadyDoesNotImproveWhileSettling(t *testing.T) {
+	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
+	refuted := verdict.Status(verified(), verdict.Judgement{
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Kept(verified()), Policy: overridden,
+	}, firstRun, heartbeat)
+	next := verdict.Judgement{Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Kept(refuted), Policy: inEffect, Settling: true}
+	waiting := verdict.Status(refuted, next, firstRun.Add(time.Second), heartbeat)
+	if ready := meta.FindStatusCondition(waiting.Conditions, api.ConditionReady); ready.Status != metav1.ConditionUnknown || ready.Reason != api.ReasonUndetermined {
+		t.Errorf("while it settles Ready is %s (%s: %s)", ready.Status, ready.Reason, ready.Message)
+	}
+	if !meta.IsStatusConditionTrue(waiting.Conditions, api.ConditionPolicyInEffect) {
+		t.Error("what is computed needs no run")
+	}
+	next.Settling = false
+	if !meta.IsStatusConditionTrue(verdict.Status(waiting, next, firstRun.Add(2*time.Second), heartbeat).Conditions, api.ConditionReady) {
+		t.Error("Ready stays open after it has settled")
 	}
 }
 
