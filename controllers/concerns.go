@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"maps"
 
@@ -26,7 +25,7 @@ import (
 func (r *Reconciler) probesOfPolicy(ctx context.Context, policy client.Object) []reconcile.Request {
 	namespace := policy.GetNamespace()
 	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool {
-		if namespace == probe.Namespace || namespace == targetKey(probe).Namespace {
+		if namespace == probe.Namespace || namespace == inventory.TargetOf(probe).Namespace {
 			return true
 		}
 		mesh, err := inventory.ReadMesh(ctx, r.Client, r.place(), probe.Spec.Revision)
@@ -36,12 +35,12 @@ func (r *Reconciler) probesOfPolicy(ctx context.Context, policy client.Object) [
 
 func (r *Reconciler) probesOfService(ctx context.Context, service client.Object) []reconcile.Request {
 	key := client.ObjectKeyFromObject(service)
-	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool { return targetKey(probe) == key })
+	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool { return inventory.TargetOf(probe) == key })
 }
 
 func (r *Reconciler) probesOfEndpoints(ctx context.Context, slice client.Object) []reconcile.Request {
 	key := types.NamespacedName{Namespace: slice.GetNamespace(), Name: slice.GetLabels()[discoveryv1.LabelServiceName]}
-	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool { return targetKey(probe) == key })
+	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool { return inventory.TargetOf(probe) == key })
 }
 
 // probesOfPod are, for a server's pod, its probe; for a client's, all that share it; for anybody else's, the probes of
@@ -51,7 +50,7 @@ func (r *Reconciler) probesOfPod(ctx context.Context, pod client.Object) []recon
 	switch {
 	case labels[fixture.LabelManagedBy] != fixture.ManagedBy:
 		return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool {
-			return probe.Spec.Target.Service != nil && targetKey(probe).Namespace == pod.GetNamespace()
+			return probe.Spec.Target.Service != nil && inventory.TargetOf(probe).Namespace == pod.GetNamespace()
 		})
 	case labels[fixture.LabelProbe] != "":
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: labels[fixture.LabelProbe]}}}
@@ -61,7 +60,9 @@ func (r *Reconciler) probesOfPod(ctx context.Context, pod client.Object) []recon
 }
 
 func (r *Reconciler) probesOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
-	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool { return targetKey(probe).Namespace == namespace.GetName() })
+	return r.probesThat(ctx, func(probe *api.HTTPSMeshProbe) bool {
+		return inventory.TargetOf(probe).Namespace == namespace.GetName()
+	})
 }
 
 func (r *Reconciler) probesOfMeshConfig(ctx context.Context, configMap client.Object) []reconcile.Request {
@@ -83,14 +84,6 @@ func (r *Reconciler) probesThat(ctx context.Context, concerned func(*api.HTTPSMe
 		}
 	}
 	return requests
-}
-
-// targetKey names the Service that a probe is about.
-func targetKey(probe *api.HTTPSMeshProbe) types.NamespacedName {
-	if service := probe.Spec.Target.Service; service != nil {
-		return types.NamespacedName{Namespace: cmp.Or(service.Namespace, probe.Namespace), Name: service.Name}
-	}
-	return types.NamespacedName{Namespace: probe.Namespace, Name: fixture.ServerName(probe.Name)}
 }
 
 // requested passes the probes of which a person has asked for a run.

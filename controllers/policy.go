@@ -18,10 +18,8 @@ import (
 // policies are what Istio computes for the target, and what is to be seen if it does as declared or as computed.
 type policies struct {
 	endpoints []verdict.EndpointPolicy
-	// mode is what is enforced before the server: of all endpoints the strictest.
-	mode     api.MTLSMode
-	declared expectation.Expectations
-	computed verdict.Computed
+	declared  expectation.Expectations
+	computed  verdict.Computed
 	// words are the modes of all endpoints, and deciders the objects behind them.
 	words, deciders string
 	// cause is the object by whose change they have become what they are.
@@ -33,10 +31,9 @@ func (r *Reconciler) computePolicies(_ context.Context, v *visit) (verdict.Stand
 	spec := v.Probe.Spec
 	p := &v.policies
 	ids := r.endpointPolicies(v)
-	p.mode = strictest(p.endpoints)
 	declared := spec.MTLS.Mode
 	if declared == "" || declared == api.MTLSUnset {
-		declared = p.mode
+		declared = strictest(p.endpoints)
 	}
 	p.declared = expectation.Declared(spec.Target.Sidecar, declared, spec.MTLS.ClientMode).Expectations()
 	p.declared.Override(spec.Expect)

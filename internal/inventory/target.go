@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
@@ -50,8 +51,6 @@ type Endpoint struct {
 	// UID tells a pod from a later one of the same name.
 	UID            string
 	ServiceAccount string
-	// Created is when the pod was made.
-	Created time.Time
 	// CheckedSince is since when kubelet's readiness probes have found the pod ready; zero where the pod has none.
 	CheckedSince time.Time
 }
@@ -69,18 +68,26 @@ func (e Endpoint) Name() string {
 	return e.Pod.Name
 }
 
+// TargetOf names the Service that a probe is about: the user's, or that of the operator's own server.
+func TargetOf(probe *api.HTTPSMeshProbe) types.NamespacedName {
+	if service := probe.Spec.Target.Service; service != nil {
+		return types.NamespacedName{Namespace: cmp.Or(service.Namespace, probe.Namespace), Name: service.Name}
+	}
+	return types.NamespacedName{Namespace: probe.Namespace, Name: fixture.ServerName(probe.Name)}
+}
+
 // readTarget reads the Service that is probed, its endpoints, and the pods behind them.
 func (i *Inventory) readTarget(ctx context.Context, reader client.Reader) error {
-	i.Target = Target{Namespace: i.Probe.Namespace, Name: fixture.ServerName(i.Probe.Name), WantedPort: intstr.FromInt32(fixture.ServerPort)}
+	key := TargetOf(i.Probe)
+	i.Target = Target{Namespace: key.Namespace, Name: key.Name, WantedPort: intstr.FromInt32(fixture.ServerPort)}
 	if service := i.Probe.Spec.Target.Service; service != nil {
-		i.Target.Name, i.Target.WantedPort = service.Name, service.Port
-		i.Target.Namespace = cmp.Or(service.Namespace, i.Probe.Namespace)
+		i.Target.WantedPort = service.Port
 	}
 	if err := i.readNamespace(ctx, reader); err != nil {
 		return err
 	}
 	var service corev1.Service
-	err := reader.Get(ctx, types.NamespacedName{Namespace: i.Target.Namespace, Name: i.Target.Name}, &service)
+	err := reader.Get(ctx, key, &service)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("get Service %s/%s: %w", i.Target.Namespace, i.Target.Name, err)
 	}
@@ -182,7 +189,7 @@ func (i *Inventory) readEndpoint(ctx context.Context, reader client.Reader, list
 		// The slice is behind the pods, or ahead of them: the next event will tell.
 		return endpoint, false, nil //nolint:nilerr // it is not there
 	}
-	endpoint.UID, endpoint.ServiceAccount, endpoint.Created = string(pod.UID), pod.Spec.ServiceAccountName, pod.CreationTimestamp.Time
+	endpoint.UID, endpoint.ServiceAccount = string(pod.UID), pod.Spec.ServiceAccountName
 	endpoint.Pod = meshpolicy.Pod{
 		Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels, Annotations: pod.Annotations,
 		Sidecar: podhealth.HasSidecar(pod), HostNetwork: pod.Spec.HostNetwork,
