@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/effective"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
@@ -40,7 +41,7 @@ func (r *Reconciler) scheduleRuns(_ context.Context, v *visit) (verdict.Standing
 
 func expectationsInWords(v *visit) (words []string) {
 	for _, path := range api.PathNames() {
-		expected := v.policies.declared[path]
+		expected := v.policies.Declared[path]
 		words = append(words, expected.String()+string(expected.Encryption))
 	}
 	return words
@@ -93,18 +94,18 @@ func (r *Reconciler) plan(v *visit) runner.Plan {
 		Requests:  requests,
 		Control:   string(api.PathSleep),
 		Epoch:     v.schedule.epoch,
-		Policy:    policies.words,
+		Policy:    policies.Modes,
 		Cause:     policies.cause,
 		Fresh:     !judgedBefore(v.Probe),
-		Answers:   policies.computed.Paths[api.PathSleep].Code != 0,
+		Answers:   policies.Computed.Paths[api.PathSleep].Code != 0,
 		Requested: v.Probe.Annotations[api.AnnotationRequestedAt],
 		Occasion:  occasion(v, requests),
 		Repeats:   max(quickRepeats, int(v.Probe.Spec.FailureThreshold)),
 		AsComputed: func(run observation.Run) bool {
-			return verdict.AsComputed(policies.computed, server, run)
+			return verdict.AsComputed(policies.Computed, server, run)
 		},
 		Matches: func(path string, result observation.EndpointResult) bool {
-			return verdict.EndpointMatches(policies.declared[api.PathName(path)], server, result)
+			return verdict.EndpointMatches(policies.Declared[api.PathName(path)], server, result)
 		},
 	}
 }
@@ -115,9 +116,9 @@ const quickRepeats = 2
 // occasion changes with whatever may change what the paths see: the policies, the server's endpoints, the clients' pods;
 // and with a person's asking.
 func occasion(v *visit, requests map[string]runner.Request) string {
-	parts := []string{v.policies.words, v.policies.deciders, v.Probe.Annotations[api.AnnotationRequestedAt]}
+	parts := []string{v.policies.Modes, v.policies.Deciders, v.Probe.Annotations[api.AnnotationRequestedAt]}
 	for _, endpoint := range v.Target.Endpoints {
-		parts = append(parts, endpointID(endpoint))
+		parts = append(parts, endpoint.ID())
 	}
 	for path, request := range requests {
 		if request.From != nil {
@@ -134,7 +135,7 @@ const envoyAdmin = "127.0.0.1:15000"
 // requests asks along every path for the server by its Service's name, as any client in the cluster would, and on the
 // paths that go around the client's sidecar every endpoint on its own as well.
 func (r *Reconciler) requests(v *visit) map[string]runner.Request {
-	port := v.meshService().Port
+	port := effective.Service(v.Inventory).Port
 	// The dot at the end makes the name absolute: one look-up instead of one for every search domain.
 	ask := observation.Request{
 		Address: fmt.Sprintf("%s.:%d", r.host(v), port), ServerName: r.serverName(v), Path: cmp.Or(v.Probe.Spec.Target.Path, "/"),
@@ -146,7 +147,7 @@ func (r *Reconciler) requests(v *visit) map[string]runner.Request {
 	}
 	endpoints := make([]observation.Endpoint, 0, len(v.Target.Endpoints))
 	for _, endpoint := range v.Target.Endpoints {
-		endpoints = append(endpoints, observation.Endpoint{ID: endpointID(endpoint), Name: endpoint.Name(), Address: endpoint.Address()})
+		endpoints = append(endpoints, observation.Endpoint{ID: endpoint.ID(), Name: endpoint.Name(), Address: endpoint.Address()})
 	}
 	sleep := fixture.SleepName(v.Probe.Spec.Revision)
 	throughTheMesh := from(sleep, fixture.ContainerSleep, nil)
@@ -179,16 +180,16 @@ func (r *Reconciler) judge(_ context.Context, v *visit) (verdict.Standing, error
 		return verdict.Standing{Phase: verdict.Troubled, Reason: api.ReasonExecForbidden, Message: forbidden}, nil
 	}
 	v.paths = verdict.Paths(verdict.Input{
-		Expectations:     v.policies.declared,
+		Expectations:     v.policies.Declared,
 		Server:           v.schedule.server,
 		Runs:             v.report.Runs,
 		FailureThreshold: int(v.Probe.Spec.FailureThreshold),
 		Quick:            v.report.Quick,
-		Previous:         previousStatuses(v.Probe, v.policies.declared),
+		Previous:         previousStatuses(v.Probe, v.policies.Declared),
 		CheckedSince:     checkedSince(v),
-		Explanations:     explanations(v),
+		Explanations:     v.policies.Explanations(),
 	})
-	v.policy = v.policy.Against(v.paths, v.policies.computed.Paths)
+	v.policy = v.policy.Against(v.paths, v.policies.Computed.Paths)
 	return verdict.Standing{Phase: verdict.Judged}, nil
 }
 
@@ -219,35 +220,6 @@ func checkedSince(v *visit) time.Time {
 		}
 	}
 	return since
-}
-
-// explanations say what Istio computes for paths of which it computes something else than is declared.
-func explanations(v *visit) map[api.PathName]string {
-	explained := map[api.PathName]string{}
-	for path, expected := range v.policies.declared {
-		computed, ok := v.policies.computed.Paths[path]
-		if ok && computed.Kind == expected.Kind && (expected.Encryption == "" || computed.Encryption == expected.Encryption) {
-			continue
-		}
-		explained[path] = explain(path, expected, v.policies.endpoints)
-	}
-	return explained
-}
-
-// explain says why a path cannot show what is expected: by the first endpoint that promises something else.
-func explain(path api.PathName, expected expectation.Expectation, endpoints []verdict.EndpointPolicy) string {
-	for _, endpoint := range endpoints {
-		promise := expectation.Promise{Sidecar: api.SidecarEnabled, Mode: endpoint.Server.Enforced(), Sends: endpoint.Client.Sends}
-		promised := promise.Expectations()[path]
-		if promised.Kind == expected.Kind && promised.Encryption == expected.Encryption {
-			continue
-		}
-		if path == api.PathSleep {
-			return fmt.Sprintf("the client's sidecar sends %s: %s", endpoint.Client.Sends, endpoint.Client.Why)
-		}
-		return endpoint.Server.String()
-	}
-	return ""
 }
 
 func execForbidden(run observation.Run) string {

@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshprobe/httpsmeshprobe/internal/effective"
 )
 
 // policyMemory remembers the policies that each probe's last visit saw, to tell which of them has changed since.
@@ -30,7 +32,7 @@ func (m *policyMemory) cause(v *visit) string {
 	defer m.mu.Unlock()
 	key := client.ObjectKeyFromObject(v.Probe)
 	before, known := m.byProbe[key]
-	now := remembered{objects: policyObjects(v), words: v.policies.words, deciders: v.policies.deciders, cause: before.cause}
+	now := remembered{objects: policyObjects(v), words: v.policies.Modes, deciders: v.policies.Deciders, cause: before.cause}
 	if known && before.words != now.words {
 		now.cause = changedObject(before.objects, now.objects, before.deciders+" "+now.deciders)
 		if now.cause == "" {
@@ -54,7 +56,7 @@ const meshConfigName = "the mesh config"
 
 // policyObjects are what policies are computed from, pods aside, by name. Of the Service it is what has a say in them.
 func policyObjects(v *visit) map[string]string {
-	service := v.meshService()
+	service := effective.Service(v.Inventory)
 	service.Endpoints = nil
 	objects := map[string]string{meshConfigName: encoded(v.Mesh), v.Target.String(): encoded(service)}
 	for _, policy := range v.PeerAuthentications {

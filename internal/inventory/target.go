@@ -60,6 +60,9 @@ func (e Endpoint) Address() string {
 	return net.JoinHostPort(e.IP, strconv.FormatUint(uint64(e.Port), 10))
 }
 
+// ID tells the endpoint from one that has its address or its pod's name later.
+func (e Endpoint) ID() string { return e.UID + "/" + e.Address() }
+
 // Name names the endpoint for people: the pod, or the address where no pod is known.
 func (e Endpoint) Name() string {
 	if e.Pod.Name == "" {
