@@ -82,13 +82,15 @@ type Place struct {
 // Gather reads the inventory of a probe from the cache, and from live what the cache does not hold because the operator
 // has not made it. The error is a NotFound when the probe is gone.
 func Gather(ctx context.Context, reader, live client.Reader, key types.NamespacedName, place Place) (*Inventory, error) {
-	inventory := &Inventory{Probe: &api.HTTPSMeshProbe{}, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}}
-	if err := reader.Get(ctx, key, inventory.Probe); err != nil {
+	probe := &api.HTTPSMeshProbe{}
+	if err := reader.Get(ctx, key, probe); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, client.Reader) error{
-		inventory.readSiblings, inventory.readPods, inventory.readDeployments, inventory.readServer, inventory.readTarget,
-	} {
+	inventory, err := GatherPolicies(ctx, reader, probe, place)
+	if err != nil {
+		return nil, err
+	}
+	for _, read := range []func(context.Context, client.Reader) error{inventory.readSiblings, inventory.readServer} {
 		if err := read(ctx, reader); err != nil {
 			return nil, err
 		}
@@ -98,8 +100,20 @@ func Gather(ctx context.Context, reader, live client.Reader, key types.Namespace
 			return nil, err
 		}
 	}
+	return inventory, nil
+}
+
+// GatherPolicies reads of an inventory what policies are computed from: the target with its endpoints, the clients, the
+// mesh config and the policies. The probe itself need not be in the cluster.
+func GatherPolicies(ctx context.Context, reader client.Reader, probe *api.HTTPSMeshProbe, place Place) (*Inventory, error) {
+	inventory := &Inventory{Probe: probe, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}}
+	for _, read := range []func(context.Context, client.Reader) error{inventory.readPods, inventory.readDeployments, inventory.readTarget} {
+		if err := read(ctx, reader); err != nil {
+			return nil, err
+		}
+	}
 	var err error
-	inventory.Mesh, err = ReadMesh(ctx, reader, place, inventory.Probe.Spec.Revision)
+	inventory.Mesh, err = ReadMesh(ctx, reader, place, probe.Spec.Revision)
 	switch {
 	case errors.Is(err, ErrMeshConfig):
 		inventory.MeshProblem = err.Error()

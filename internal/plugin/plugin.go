@@ -82,6 +82,7 @@ func (s *session) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	s.flags.AddFlags(root.PersistentFlags())
+	root.AddCommand(s.explainCommand())
 	return root
 }
 

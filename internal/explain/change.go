@@ -1,0 +1,151 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/effective"
+	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
+	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
+)
+
+// Change is one object to change.
+type Change struct {
+	// Object is the object, as kind namespace/name.
+	Object string `json:"object"`
+	// Advice says what to do with it, and to what end.
+	Advice string `json:"advice"`
+}
+
+// changes are what to change where what is declared, computed and observed disagree. Where only the declaration may be
+// wrong, they say so: a probe's spec is an object too.
+func changes(i *inventory.Inventory, policies effective.Policies) []Change {
+	var all []Change
+	if policies.Verdict.Status == metav1.ConditionFalse {
+		all = policyChanges(i, policies)
+	}
+	for _, path := range api.PathNames() {
+		if change, ok := pathChange(i, policies, path); ok && !slices.Contains(all, change) {
+			all = append(all, change)
+		}
+	}
+	return all
+}
+
+func policyChanges(i *inventory.Inventory, policies effective.Policies) []Change {
+	declared := i.Probe.Spec.MTLS
+	var all []Change
+	add := func(change Change) {
+		if change.Object != "" && !slices.Contains(all, change) {
+			all = append(all, change)
+		}
+	}
+	for at, endpoint := range policies.Endpoints {
+		switch policies.Verdict.Reason {
+		case api.ReasonSidecarMissing, api.ReasonSidecarPresent, api.ReasonNotCaptured:
+			add(podChange(i, endpoint, at))
+		case api.ReasonOverridden, api.ReasonMixed:
+			add(serverChange(i, declared.Mode, endpoint))
+			add(clientChange(policies, declared.ClientMode, endpoint))
+		}
+	}
+	return all
+}
+
+// podChange speaks of a pod whose sidecar is not as claimed.
+func podChange(i *inventory.Inventory, endpoint verdict.EndpointPolicy, at int) Change {
+	pod := "pod " + i.Target.Namespace + "/" + endpoint.Name
+	if at < len(i.Target.Endpoints) && i.Target.Endpoints[at].Pod.Name == "" {
+		pod = "endpoint " + endpoint.Name
+	}
+	claimed := i.Probe.Spec.Target.Sidecar
+	switch capture := endpoint.Server.Capture; {
+	case capture == meshpolicy.HostNetwork && claimed == api.SidecarEnabled:
+		return Change{pod, "it is on the node's network, where no sidecar is injected: set hostNetwork to false, or declare target.sidecar Disabled"}
+	case capture == meshpolicy.NoSidecar && claimed == api.SidecarEnabled:
+		return Change{pod, "it has no sidecar: label its namespace for injection (istio-injection=enabled or istio.io/rev) and restart it, or declare target.sidecar Disabled"}
+	case capture == meshpolicy.PortExcluded:
+		return Change{pod, "its annotations lead the port past its sidecar: remove traffic.sidecar.istio.io/excludeInboundPorts, includeInboundPorts or sidecar.istio.io/interceptionMode from its template and restart it"}
+	case capture == meshpolicy.Captured && claimed == api.SidecarDisabled:
+		return Change{pod, "it has a sidecar: declare target.sidecar Enabled, or keep the injector off with the label sidecar.istio.io/inject=false"}
+	default:
+		return Change{}
+	}
+}
+
+// serverChange speaks of the object that sets another mode than the declared one.
+func serverChange(i *inventory.Inventory, declared api.MTLSMode, endpoint verdict.EndpointPolicy) Change {
+	enforced := endpoint.Server.Enforced()
+	inherits := declared == "" || declared == api.MTLSUnset
+	if !inherits && enforced == declared || i.Probe.Spec.Target.Sidecar == api.SidecarDisabled {
+		return Change{}
+	}
+	wanted := fmt.Sprintf("or declare mtls.mode %s", enforced)
+	if inherits {
+		wanted = "or declare the mode that all endpoints are to have"
+		declared = "the same mode for all endpoints"
+	}
+	switch {
+	case endpoint.Server.Silent != nil:
+		return Change{endpoint.Server.Silent.String(), fmt.Sprintf("it sets no mode and keeps younger policies out of force: set %s in it, or delete it; %s", declared, wanted)}
+	case endpoint.Server.Decider != nil:
+		advice := fmt.Sprintf("it sets %s: set %s in it, or delete it", endpoint.Server.Mode, declared)
+		if next := endpoint.Server.Overridden; len(next) > 0 {
+			advice += fmt.Sprintf(" (then %s decides)", next[0])
+		}
+		return Change{endpoint.Server.Decider.String(), advice + "; " + wanted}
+	default:
+		return Change{"PeerAuthentication in namespace " + i.Target.Namespace,
+			fmt.Sprintf("there is none that sets a mode, so PERMISSIVE holds: create one that sets %s; %s", declared, wanted)}
+	}
+}
+
+// clientChange speaks of the object that makes the client's sidecar send something else than is declared.
+func clientChange(policies effective.Policies, declared api.ClientTLSMode, endpoint verdict.EndpointPolicy) Change {
+	computed, wanted := endpoint.Client, expectation.Declared("", "", declared).Sends
+	if declared == "" || declared == api.ClientTLSUnset {
+		wanted = meshpolicy.MutualTLS
+		if enforced := endpoint.Server.Enforced(); enforced != api.MTLSPermissive && enforced != api.MTLSStrict {
+			return Change{}
+		}
+	}
+	if computed.Sends == wanted || !strings.Contains(policies.Verdict.Message, "the client's sidecar sends") {
+		return Change{}
+	}
+	end := fmt.Sprintf("so that the client's sidecar sends %s instead of %s", wanted, computed.Sends)
+	switch {
+	case computed.Rule != nil:
+		return Change{computed.Rule.String(), fmt.Sprintf("change its trafficPolicy's tls.mode or delete it, %s", end)}
+	case computed.Policy != nil:
+		return Change{computed.Policy.String(), fmt.Sprintf("auto mTLS follows it: set another mode than DISABLE there, %s", end)}
+	case wanted != meshpolicy.MutualTLS:
+		return Change{"DestinationRule for the Service", fmt.Sprintf("there is none that sets TLS: create one, %s", end)}
+	default:
+		return Change{"the client's way to the Service", computed.Why}
+	}
+}
+
+// pathChange speaks of a path that saw something else than Istio computes: no policy explains it.
+func pathChange(i *inventory.Inventory, policies effective.Policies, path api.PathName) (Change, bool) {
+	verified := condition(i.Probe, api.PathCondition(path))
+	computed, known := policies.Computed.Paths[path]
+	declared := policies.Declared[path]
+	agree := known && computed.Kind == declared.Kind && (declared.Encryption == "" || computed.Encryption == declared.Encryption)
+	if verified == nil || verified.Status != metav1.ConditionFalse || !agree {
+		return Change{}, false
+	}
+	switch verified.Reason {
+	case api.ReasonMTLSNotEnforced, api.ReasonRefused:
+		return Change{"the proxies before " + i.Target.String(), fmt.Sprintf("Istio computes what is declared, and the path %s saw something else: look at istioctl proxy-status and istiod's log", path)}, true
+	case api.ReasonPlaintextInMesh:
+		return Change{"the client's sidecar", "Istio's policies promise mutual TLS, and its counters show plaintext: look for a Sidecar resource, VirtualService or EnvoyFilter that leads around the Service"}, true
+	default:
+		return Change{i.Target.String(), fmt.Sprintf("the path %s says %s: %s", path, verified.Reason, verified.Message)}, true
+	}
+}
