@@ -22,11 +22,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/controllers"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
 	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 )
 
@@ -34,10 +34,12 @@ import (
 var version = "dev"
 
 type options struct {
-	settings       controllers.Settings
-	healthAddress  string
-	leaderElection bool
-	development    bool
+	settings           controllers.Settings
+	healthAddress      string
+	metricsAddress     string
+	metricsCertificate string
+	leaderElection     bool
+	development        bool
 }
 
 func main() {
@@ -66,6 +68,8 @@ func parseFlags() options {
 	flag.BoolVar(&o.settings.AllowCrossNamespace, "allow-cross-namespace", false, "let probes name Services of other namespaces than their own")
 	flag.DurationVar(&o.settings.Heartbeat, "heartbeat", time.Minute, "how often a status is written while nothing changes")
 	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of /metrics, over HTTPS, for those who may get it; "+metrics.Off+" turns it off")
+	flag.StringVar(&o.metricsCertificate, "metrics-cert-path", "", "directory with tls.crt and tls.key for /metrics; default: a certificate that the operator signs itself")
 	flag.BoolVar(&o.leaderElection, "leader-elect", false, "let only one of several replicas work")
 	flag.BoolVar(&o.development, "development", false, "log for people instead of machines, and more")
 	flag.Parse()
@@ -90,6 +94,10 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme} {
 		utilruntime.Must(add(scheme))
 	}
+	serveMetrics, err := metrics.Serve(opts.metricsAddress, opts.metricsCertificate)
+	if err != nil {
+		return err
+	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("no cluster to talk to: %w", err)
@@ -97,7 +105,7 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controllers.CacheOptions(opts.settings.IstioNamespace),
-		Metrics:                       metricsserver.Options{BindAddress: "0"},
+		Metrics:                       serveMetrics,
 		HealthProbeBindAddress:        opts.healthAddress,
 		LeaderElection:                opts.leaderElection,
 		LeaderElectionID:              "httpsmeshprobe.meshprobe.dev",

@@ -26,6 +26,11 @@ package controllers
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups="",resources=pods/exec,verbs=get;create
 //
+// Whoever asks for the metrics is asked of the API server: who is it, and may it get /metrics? Without these two rights
+// nobody gets them, and --metrics-bind-address=0 turns them off:
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+//
 // Transitions are told in events:
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //
