@@ -5,9 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/types"
 
-	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
 )
@@ -24,12 +22,13 @@ func (s *session) explainCommand() *cobra.Command {
 		Short: "Say why a probe says what it says",
 		Long: `Say why a probe says what it says: what is declared, what Istio computes and what was observed, side by side, and the
 object to change where they disagree.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(command *cobra.Command, args []string) error { return s.explain(command, o, args[0]) },
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: s.completeProbes,
+		RunE:              func(command *cobra.Command, args []string) error { return s.explain(command, o, args[0]) },
 	}
 	command.Flags().StringVar(&o.place.IstioNamespace, "istio-namespace", "istio-system", "where istiod and its mesh config are")
 	command.Flags().StringVar(&o.place.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
-	command.Flags().StringVarP(&o.output, "output", "o", "", "json, or nothing for a text")
+	addChoice(command, &o.output, "output", "o", "text", "output format", "text", "json")
 	return command
 }
 
@@ -42,8 +41,8 @@ func (s *session) explain(command *cobra.Command, o explainOptions, name string)
 	if err != nil {
 		return err
 	}
-	probe := &api.HTTPSMeshProbe{}
-	if err := reader.Get(command.Context(), types.NamespacedName{Namespace: namespace, Name: name}, probe); err != nil {
+	probe, err := findProbe(command.Context(), reader, namespace, name)
+	if err != nil {
 		return err
 	}
 	found, err := inventory.GatherPolicies(command.Context(), reader, probe, o.place)

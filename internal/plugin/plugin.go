@@ -6,31 +6,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	securityv1 "istio.io/client-go/pkg/apis/security/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/report"
 )
 
 // Exit codes. A command that judges nothing ends with ExitVerified when it succeeds and with ExitUnknown when it fails.
 const (
 	// ExitVerified says that all that was asked for is as declared.
-	ExitVerified = 0
+	ExitVerified = report.ExitVerified
 	// ExitRefuted says that something contradicts what is declared.
-	ExitRefuted = 1
+	ExitRefuted = report.ExitRefuted
 	// ExitUnknown says that it could not be found out: no cluster, no rights, a bad flag, an interrupt, no verdict in time.
-	ExitUnknown = 2
+	ExitUnknown = report.ExitUnknown
 )
 
 // exit is an error that ends the program with a code of its own. Without message it prints nothing.
@@ -41,72 +33,121 @@ type exit struct {
 
 func (e exit) Error() string { return e.message }
 
-// session is what all commands share: where they print, and how they reach the cluster.
-type session struct {
-	genericiooptions.IOStreams
-	version string
-	flags   *genericclioptions.ConfigFlags
+// failure ends the program with ExitUnknown and a sentence.
+func failure(format string, values ...any) error {
+	return exit{code: ExitUnknown, message: fmt.Sprintf(format, values...)}
 }
 
-// Run runs one command and returns the program's exit code. It prints errors itself, in one line.
-func Run(ctx context.Context, version string, args []string, streams genericiooptions.IOStreams) int {
-	s := &session{IOStreams: streams, version: version, flags: genericclioptions.NewConfigFlags(true)}
+// Program is how the program was called.
+type Program struct {
+	genericiooptions.IOStreams
+	// Version is that of the program.
+	Version string
+	// Arguments are those of the command line, without the program's name.
+	Arguments []string
+	// Hurry is closed when the person asks a second time that the program ends. Nil: nobody can.
+	Hurry <-chan struct{}
+}
+
+// session is what all commands share: where they print, and how they reach the cluster.
+type session struct {
+	Program
+	flags *genericclioptions.ConfigFlags
+}
+
+// Run runs one command and returns the program's exit code. It prints errors itself, in one line. When ctx ends, the
+// command ends soon, and leaves nothing behind.
+func Run(ctx context.Context, program Program) int {
+	s := &session{Program: program, flags: genericclioptions.NewConfigFlags(true)}
+	silenceLibraries()
 	root := s.command()
-	root.SetArgs(args)
-	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.ErrOut)
+	root.SetArgs(program.Arguments)
+	root.SetIn(program.In)
+	root.SetOut(program.Out)
+	root.SetErr(program.ErrOut)
 	err := root.ExecuteContext(ctx)
 	var ended exit
 	switch {
 	case err == nil:
 		return ExitVerified
 	case errors.As(err, &ended):
-		if ended.message != "" {
-			fmt.Fprintln(streams.ErrOut, "error:", ended.message)
-		}
-		return ended.code
+	case ctx.Err() != nil:
+		ended = exit{ExitUnknown, "interrupted"}
 	default:
-		fmt.Fprintln(streams.ErrOut, "error:", err)
-		return ExitUnknown
+		ended = exit{ExitUnknown, s.sentence(err)}
 	}
+	if ended.message != "" {
+		fmt.Fprintln(program.ErrOut, "error:", ended.message)
+	}
+	return ended.code
 }
 
 func (s *session) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "kubectl-meshprobe",
-		Short:         "Look at HTTPSMeshProbes, run them, and see why they say what they say",
-		Version:       s.version,
-		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl meshprobe"},
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:               "kubectl-meshprobe",
+		Short:             "Look at HTTPSMeshProbes, run them, and see why they say what they say",
+		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl meshprobe"},
+		Args:              knownCommand,
+		RunE:              func(command *cobra.Command, _ []string) error { return command.Help() },
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	s.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(s.explainCommand())
+	root.SetFlagErrorFunc(badFlag)
+	for flag, complete := range map[string]cobra.CompletionFunc{
+		"namespace": s.completeNamespaces, "context": s.completeContexts,
+	} {
+		// It fails for a flag that does not exist alone.
+		_ = root.RegisterFlagCompletionFunc(flag, complete)
+	}
+	root.AddCommand(
+		s.getCommand(),
+		s.explainCommand(),
+		s.versionCommand(),
+	)
 	return root
 }
 
-// client talks to the API server as the kubeconfig and the flags say.
-func (s *session) client() (client.WithWatch, error) {
-	config, err := s.flags.ToRESTConfig()
-	if err != nil {
-		return nil, err
+// knownCommand names the commands that are nearest to one that does not exist.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme} {
-		utilruntime.Must(add(scheme))
+	var names []string
+	for _, command := range root.Commands() {
+		if command.IsAvailableCommand() {
+			names = append(names, command.Name())
+		}
 	}
-	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+	return failure("there is no command %q%s", args[0], didYouMean(args[0], names, "kubectl meshprobe --help lists them"))
 }
 
-// namespace is the one that the flags and the kubeconfig's context name.
-func (s *session) namespace() (string, error) {
-	namespace, _, err := s.flags.ToRawKubeConfigLoader().Namespace()
-	return namespace, err
+// badFlag says what is wrong with a flag, and where it can be looked up.
+func badFlag(command *cobra.Command, err error) error {
+	message := err.Error()
+	hint := fmt.Sprintf("%s --help lists the flags", command.CommandPath())
+	if name, ok := strings.CutPrefix(message, "unknown flag: --"); ok {
+		return failure("%s%s", message, didYouMean(name, flagNames(command), hint))
+	}
+	return failure("%s: %s", message, hint)
 }
 
-// isTerminal says whether what is written to w is seen by a person at once.
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+func (s *session) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintln(s.Out, "kubectl-meshprobe", s.Version)
+			return nil
+		},
+	}
+}
+
+func noArguments(command *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return failure("%s takes no arguments, and there is %q", command.CommandPath(), args[0])
+	}
+	return nil
 }
