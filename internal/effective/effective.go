@@ -99,7 +99,7 @@ func Service(i *inventory.Inventory) meshpolicy.Service {
 
 // futurePod is the operator's own server before there is a pod of it: with the labels that the injector will have put on.
 func futurePod(i *inventory.Inventory) meshpolicy.Pod {
-	labels := fixture.ServerLabels(i.Probe.Name)
+	labels := fixture.ServerPodLabels(fixture.Of(i.Probe))
 	if deployment := i.Deployments[fixture.ServerName(i.Probe.Name)]; deployment != nil {
 		labels = deployment.Spec.Template.Labels
 	}

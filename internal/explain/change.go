@@ -134,10 +134,7 @@ func clientChange(policies effective.Policies, declared api.ClientTLSMode, endpo
 // pathChange speaks of a path that saw something else than Istio computes: no policy explains it.
 func pathChange(i *inventory.Inventory, policies effective.Policies, path api.PathName) (Change, bool) {
 	verified := condition(i.Probe, api.PathCondition(path))
-	computed, known := policies.Computed.Paths[path]
-	declared := policies.Declared[path]
-	agree := known && computed.Kind == declared.Kind && (declared.Encryption == "" || computed.Encryption == declared.Encryption)
-	if verified == nil || verified.Status != metav1.ConditionFalse || !agree {
+	if verified == nil || verified.Status != metav1.ConditionFalse || promised(policies, path) != api.OutcomeMatch {
 		return Change{}, false
 	}
 	switch verified.Reason {

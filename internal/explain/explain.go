@@ -29,6 +29,8 @@ type Explanation struct {
 	// Ready is the operator's verdict, and Stalled what keeps it from one; nil where the status has none.
 	Ready   *Judgement `json:"ready,omitempty"`
 	Stalled *Judgement `json:"stalled,omitempty"`
+	// Outdated says that the status is not of the present spec.
+	Outdated bool `json:"outdated,omitempty"`
 	// Policy is the verdict on the policy, as it is computed now. Where nothing can be computed, it is Unknown and says why.
 	Policy Judgement `json:"policy"`
 	// Endpoints are the policies of the endpoints; those with the same policy are one entry.
@@ -74,6 +76,8 @@ type Path struct {
 	// or nothing can be computed.
 	Computed    string `json:"computed,omitempty"`
 	ComputedWhy string `json:"computedWhy,omitempty"`
+	// Promised holds computed against declared: Match, Mismatch, or Unknown where nothing single is computed.
+	Promised api.Outcome `json:"promised"`
 	// Observed is what the latest run saw, with its evidence in words; "" where there was no run.
 	Observed string       `json:"observed,omitempty"`
 	Evidence string       `json:"evidence,omitempty"`
@@ -90,6 +94,7 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 		Namespace: probe.Namespace, Name: probe.Name, Target: target(i),
 		Sidecar: probe.Spec.Target.Sidecar, Mode: probe.Spec.MTLS.Mode, ClientMode: probe.Spec.MTLS.ClientMode,
 		Ready: condition(probe, api.ConditionReady), Stalled: condition(probe, api.ConditionStalled),
+		Outdated: probe.Status.ObservedGeneration != probe.Generation,
 	}
 	if obstacle := obstacleTo(i); obstacle != nil {
 		e.Policy = *obstacle
@@ -104,6 +109,21 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 	e.Changes = changes(i, policies)
 	e.Notes = notes(probe, e.Policy, now)
 	return e
+}
+
+// Outcome is Match where the operator's verdict is that all is as declared, Mismatch where it is that something is not, and
+// Unknown where there is no such verdict, or not on the present spec.
+func (e Explanation) Outcome() api.Outcome {
+	switch {
+	case e.Ready == nil || e.Outdated:
+		return api.OutcomeUnknown
+	case e.Ready.Status == metav1.ConditionTrue:
+		return api.OutcomeMatch
+	case e.Ready.Reason == api.ReasonRefuted:
+		return api.OutcomeMismatch
+	default:
+		return api.OutcomeUnknown
+	}
 }
 
 // obstacleTo says why nothing can be computed for the target.
@@ -191,7 +211,7 @@ func paths(probe *api.HTTPSMeshProbe, policies effective.Policies) []Path {
 	explanations := policies.Explanations()
 	all := make([]Path, 0, len(api.PathNames()))
 	for _, name := range api.PathNames() {
-		path := Path{Name: name, Verified: condition(probe, api.PathCondition(name))}
+		path := Path{Name: name, Promised: promised(policies, name), Verified: condition(probe, api.PathCondition(name))}
 		if declared, ok := policies.Declared[name]; ok {
 			path.Declared, path.DeclaredWhy = worded(declared), declared.Why
 		}
@@ -212,6 +232,20 @@ func paths(probe *api.HTTPSMeshProbe, policies effective.Policies) []Path {
 		all = append(all, path)
 	}
 	return all
+}
+
+// promised holds what is computed for a path against what is declared. The status code is the server's affair.
+func promised(policies effective.Policies, path api.PathName) api.Outcome {
+	declared := policies.Declared[path]
+	computed, ok := policies.Computed.Paths[path]
+	switch {
+	case !ok:
+		return api.OutcomeUnknown
+	case computed.Kind == declared.Kind && (declared.Encryption == "" || computed.Encryption == declared.Encryption):
+		return api.OutcomeMatch
+	default:
+		return api.OutcomeMismatch
+	}
 }
 
 // worded is an expectation with how it is to be encrypted, such as "200 by MutualTLS".

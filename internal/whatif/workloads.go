@@ -1,0 +1,231 @@
+package whatif
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+)
+
+const (
+	labelInjection  = "istio-injection"
+	labelRevision   = "istio.io/rev"
+	labelInject     = "sidecar.istio.io/inject"
+	labelTLSMode    = "security.istio.io/tlsMode"
+	containerSide   = "istio-proxy"
+	plannedSuffix   = "-*"
+	injectionWanted = "enabled"
+)
+
+func labelSet(from map[string]string) labels.Set { return labels.Set(from) }
+
+// workload is a Deployment, StatefulSet or DaemonSet of the files, or a pod by itself.
+type workload struct {
+	namespace, name string
+	selector        *metav1.LabelSelector
+	template        corev1.PodTemplateSpec
+}
+
+func (w *world) workloads(namespace string) []workload {
+	var found []workload
+	for _, reference := range w.sorted() {
+		if reference.Namespace != namespace || w.removed[reference] {
+			continue
+		}
+		switch object := w.objects[reference].(type) {
+		case *appsv1.Deployment:
+			if object.Spec.Replicas != nil && *object.Spec.Replicas == 0 {
+				continue
+			}
+			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
+		case *appsv1.StatefulSet:
+			if object.Spec.Replicas != nil && *object.Spec.Replicas == 0 {
+				continue
+			}
+			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
+		case *appsv1.DaemonSet:
+			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
+		case *corev1.Pod:
+			template := corev1.PodTemplateSpec{ObjectMeta: object.ObjectMeta, Spec: object.Spec}
+			found = append(found, workload{namespace, object.Name, nil, template})
+		}
+	}
+	return found
+}
+
+// podName is the name of the pods that a workload will make, as far as it is known.
+func (l workload) podName() string {
+	if l.selector == nil {
+		return l.name
+	}
+	return l.name + plannedSuffix
+}
+
+// replaces says whether a pod is of an earlier template of the workload.
+func (l workload) replaces(pod *corev1.Pod) bool {
+	if l.selector == nil {
+		return pod.Name == l.name
+	}
+	selector, err := metav1.LabelSelectorAsSelector(l.selector)
+	return err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.Labels))
+}
+
+// pod is what the API server and the injector will make of the workload's template.
+func (l workload) pod(sidecar bool) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: *l.template.ObjectMeta.DeepCopy(), Spec: *l.template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name = l.namespace, l.podName()
+	pod.UID = types.UID("planned/" + l.name)
+	if !sidecar {
+		return pod
+	}
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	if pod.Labels[labelTLSMode] == "" {
+		pod.Labels[labelTLSMode] = "istio"
+	}
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: containerSide})
+	return pod
+}
+
+// injected follows the selectors of Istio's injection webhooks (manifests/charts/istio-control/istio-discovery,
+// mutatingwebhook.yaml): the namespace's label goes before the pod's, but a pod can decline.
+func injected(namespace, pod map[string]string, hostNetwork bool) bool {
+	declines := pod[labelInject] == "false"
+	switch {
+	case hostNetwork || declines || namespace[labelInjection] == "disabled":
+		return false
+	case namespace[labelInjection] == injectionWanted || namespace[labelRevision] != "":
+		return true
+	default:
+		return pod[labelInject] == "true" || pod[labelRevision] != ""
+	}
+}
+
+// injects says whether the workload's pods will have a sidecar. Of a namespace that is in neither the files nor the
+// cluster nothing is known: there the probe's claim counts.
+func (w *world) injects(ctx context.Context, l workload) (bool, error) {
+	var namespace corev1.Namespace
+	err := w.Get(ctx, types.NamespacedName{Name: l.namespace}, &namespace)
+	switch {
+	case apierrors.IsNotFound(err):
+		return w.claimed && l.template.Labels[labelInject] != "false" && !l.template.Spec.HostNetwork, nil
+	case err != nil:
+		return false, fmt.Errorf("get namespace %s: %w", l.namespace, err)
+	default:
+		return injected(namespace.Labels, l.template.Labels, l.template.Spec.HostNetwork), nil
+	}
+}
+
+// plannedPod returns the pod of a workload of the files under its name; nil where there is none.
+func (w *world) plannedPod(ctx context.Context, key types.NamespacedName) *corev1.Pod {
+	for _, l := range w.workloads(key.Namespace) {
+		if l.podName() != key.Name {
+			continue
+		}
+		if sidecar, err := w.injects(ctx, l); err == nil {
+			return l.pod(sidecar)
+		}
+	}
+	return nil
+}
+
+// planned puts the pods of the files' workloads in the place of those that they replace.
+func (w *world) planned(ctx context.Context, existing []runtime.Object, wanted client.ListOptions) ([]runtime.Object, error) {
+	if wanted.LabelSelector == nil {
+		return existing, nil
+	}
+	name, _ := wanted.LabelSelector.RequiresExactMatch(discoveryv1.LabelServiceName)
+	var service corev1.Service
+	if err := w.Get(ctx, types.NamespacedName{Namespace: wanted.Namespace, Name: name}, &service); err != nil {
+		return existing, client.IgnoreNotFound(err)
+	}
+	workloads := w.workloads(wanted.Namespace)
+	if len(workloads) == 0 {
+		return existing, nil
+	}
+	var kept []runtime.Object
+	for _, object := range existing {
+		slice := object.(*discoveryv1.EndpointSlice).DeepCopy()
+		var err error
+		if slice.Endpoints, err = w.withoutReplaced(ctx, wanted.Namespace, slice.Endpoints, workloads); err != nil {
+			return nil, err
+		}
+		kept = append(kept, slice)
+	}
+	for _, l := range workloads {
+		if len(service.Spec.Selector) == 0 || !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(l.template.Labels)) {
+			continue
+		}
+		if _, err := w.injects(ctx, l); err != nil {
+			return nil, err
+		}
+		kept = append(kept, l.slice(service))
+	}
+	return kept, nil
+}
+
+func (w *world) withoutReplaced(ctx context.Context, namespace string, endpoints []discoveryv1.Endpoint, workloads []workload) ([]discoveryv1.Endpoint, error) {
+	var kept []discoveryv1.Endpoint
+	for _, endpoint := range endpoints {
+		replaced := false
+		if endpoint.TargetRef != nil && endpoint.TargetRef.Kind == "Pod" && w.below != nil {
+			var pod corev1.Pod
+			err := w.below.Get(ctx, types.NamespacedName{Namespace: namespace, Name: endpoint.TargetRef.Name}, &pod)
+			if client.IgnoreNotFound(err) != nil {
+				return nil, fmt.Errorf("get pod %s/%s: %w", namespace, endpoint.TargetRef.Name, err)
+			}
+			replaced = err == nil && slices.ContainsFunc(workloads, func(l workload) bool { return l.replaces(&pod) })
+		}
+		if !replaced {
+			kept = append(kept, endpoint)
+		}
+	}
+	return kept, nil
+}
+
+// slice lists the workload's pods as one endpoint, under an address that no pod has.
+func (l workload) slice(service corev1.Service) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{
+		Addresses: []string{l.podName()},
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: l.namespace, Name: l.podName(), UID: types.UID("planned/" + l.name)},
+	}}}
+	for _, port := range service.Spec.Ports {
+		number := l.port(port)
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &port.Name, Port: &number})
+	}
+	return slice
+}
+
+// port resolves a Service's port to that of the workload's pods.
+func (l workload) port(port corev1.ServicePort) int32 {
+	switch target := port.TargetPort; {
+	case target.Type == intstr.Int && target.IntVal != 0:
+		return target.IntVal
+	case target.Type == intstr.String:
+		for _, container := range l.template.Spec.Containers {
+			for _, named := range container.Ports {
+				if named.Name == target.StrVal {
+					return named.ContainerPort
+				}
+			}
+		}
+	}
+	return port.Port
+}
+
+// isPlanned says whether an endpoint is of a pod that is not there yet.
+func isPlanned(endpoint inventory.Endpoint) bool { return strings.HasPrefix(endpoint.UID, "planned/") }
