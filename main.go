@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	goruntime "runtime"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -72,7 +73,12 @@ func parseFlags() options {
 	flag.StringVar(&o.metricsCertificate, "metrics-cert-path", "", "directory with tls.crt and tls.key for /metrics; default: a certificate that the operator signs itself")
 	flag.BoolVar(&o.leaderElection, "leader-elect", false, "let only one of several replicas work")
 	flag.BoolVar(&o.development, "development", false, "log for people instead of machines, and more")
+	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
+	if *showVersion {
+		fmt.Printf("httpsmeshprobe manager %s %s/%s %s\n", version, goruntime.GOOS, goruntime.GOARCH, goruntime.Version())
+		os.Exit(0)
+	}
 	return o
 }
 

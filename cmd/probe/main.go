@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -25,7 +26,11 @@ const usage = `usage: probe COMMAND
                    ends with its standard input
   once ADDRESS     probe host:port once and print the observation ("probe once -h" lists the flags)
   install FILE     copy this program to FILE
+  version          print the version
 `
+
+// version is set by the linker.
+var version = "dev"
 
 // silence is four of the operator's pings (internal/runner).
 const silence = time.Minute
@@ -54,6 +59,9 @@ func run(ctx context.Context, args []string) error {
 			return errors.New("install takes one argument, the file to write")
 		}
 		return install(rest[0])
+	case "version", "--version":
+		fmt.Printf("httpsmeshprobe probe %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+		return nil
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 		return nil

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/meshprobe/httpsmeshprobe/hack/lab/internal/operatorimage"
 	"github.com/meshprobe/httpsmeshprobe/hack/lab/internal/versions"
+	"github.com/meshprobe/httpsmeshprobe/hack/lab/operatorimage"
 )
 
 func runImage(ctx context.Context, arguments []string) error {

@@ -22,6 +22,8 @@ type dockerfile struct {
 	fromStage  map[string]bool
 	user       string
 	entrypoint []string
+	// labels have the build arguments that they are filled with for values.
+	labels map[string]string
 	// builds are the commands run in the stages before.
 	builds string
 	// unknown are instructions of the final stage that the lab has no like of.
@@ -29,7 +31,7 @@ type dockerfile struct {
 }
 
 func TestImageMatchesDockerfile(t *testing.T) {
-	file := readDockerfile(t, filepath.Join("..", "..", "..", "..", "Dockerfile"))
+	file := readDockerfile(t, filepath.Join("..", "..", "..", "Dockerfile"))
 	if file.base != "scratch" {
 		t.Errorf("the Dockerfile's final stage starts from %q and the lab's image from scratch", file.base)
 	}
@@ -43,6 +45,9 @@ func TestImageMatchesDockerfile(t *testing.T) {
 	if !slices.Equal(file.entrypoint, Entrypoint) {
 		t.Errorf("the Dockerfile's image starts %q and the lab's %q", file.entrypoint, Entrypoint)
 	}
+	if labels := (Stamp{Version: "$VERSION", Revision: "$REVISION", Created: "$CREATED"}).Labels(); !maps.Equal(file.labels, labels) {
+		t.Errorf("the Dockerfile's image is labelled\n%q and ours\n%q", file.labels, labels)
+	}
 	if len(file.unknown) > 0 {
 		t.Errorf("the Dockerfile's final stage does what the lab does not: %q", file.unknown)
 	}
@@ -54,7 +59,7 @@ func TestImageMatchesDockerfile(t *testing.T) {
 			t.Errorf("the Dockerfile does not build %s from the package %s as the lab does: it lacks %q", path, source, build)
 		}
 	}
-	for _, flag := range []string{"CGO_ENABLED=0", "-trimpath"} {
+	for _, flag := range []string{"CGO_ENABLED=0", "-trimpath", "-X main.version=$VERSION"} {
 		if got := strings.Count(file.builds, flag); got != len(Files) {
 			t.Errorf("the Dockerfile compiles %d of %d programs with %s, as the lab does", got, len(Files), flag)
 		}
@@ -77,7 +82,7 @@ func readDockerfile(t *testing.T, path string) dockerfile {
 		t.Fatalf("the Dockerfile does not parse: %v", err)
 	}
 	last := len(stages) - 1
-	file := dockerfile{base: stages[last].BaseName, copied: map[string]string{}, fromStage: map[string]bool{}}
+	file := dockerfile{base: stages[last].BaseName, copied: map[string]string{}, labels: map[string]string{}, fromStage: map[string]bool{}}
 	for _, stage := range stages[:last] {
 		for _, command := range stage.Commands {
 			if run, ok := command.(*instructions.RunCommand); ok {
@@ -106,6 +111,10 @@ func (d *dockerfile) read(command instructions.Command) {
 			d.entrypoint = c.CmdLine
 		}
 	case *instructions.LabelCommand:
+		for _, label := range c.Labels {
+			d.labels[label.Key] = strings.Trim(label.Value, `"`)
+		}
+	case *instructions.ArgCommand:
 	default:
 		d.unknown = append(d.unknown, command.Name())
 	}
