@@ -6,6 +6,7 @@ export CGO_ENABLED := 0
 GO_BUILD := go build -trimpath
 PACKAGES := ./...
 LAB_SOURCES := $(shell find hack/lab -name '*.go' -o -name go.sum -o -path '*/nodeconfig/files/*')
+RELEASE_SOURCES := $(wildcard hack/release/*) $(shell find hack/lab/operatorimage hack/lab/internal/image -name '*.go')
 
 .PHONY: help
 help: ## list the targets
@@ -44,9 +45,14 @@ bench: bin/lab ## measure probes and apply-to-Ready on a lab of their own
 lint: bin/golangci-lint ## run the linters; depguard holds the one-way imports
 	@bin/golangci-lint run ./...
 
+.PHONY: release
+release: bin/release bin/cyclonedx-gomod ## build the release VERSION into dist/, and publish nothing (docs/release.md)
+	@bin/release --version "$(VERSION)"
+
 .PHONY: generate
-generate: bin/controller-gen ## generate the API's deep copies
+generate: bin/controller-gen ## generate the API's deep copies and its reference
 	@bin/controller-gen object paths=./api/...
+	@go run -trimpath ./hack/reference
 
 .PHONY: manifests
 manifests: bin/controller-gen ## generate the CRD and the operator's roles
@@ -54,14 +60,20 @@ manifests: bin/controller-gen ## generate the CRD and the operator's roles
 	@bin/controller-gen rbac:roleName=httpsmeshprobe-manager paths=./controllers/... output:rbac:dir=config/rbac
 
 .PHONY: verify
-verify: generate manifests ## fail if generated files are stale
-	@git diff --exit-code -- api config || { echo "generated files are stale: run make generate manifests and commit the result"; exit 1; }
+verify: manifests generate ## fail if generated files are stale
+	@git diff --exit-code -- api config docs/reference.md || { echo "generated files are stale: run make manifests generate and commit the result"; exit 1; }
 
 bin/lab: $(LAB_SOURCES)
 	@cd hack/lab && $(GO_BUILD) -o ../../bin/lab .
 
 bin/controller-gen: hack/tools/go.mod hack/tools/go.sum
 	@cd hack/tools && $(GO_BUILD) -o ../../bin/controller-gen sigs.k8s.io/controller-tools/cmd/controller-gen
+
+bin/release: $(RELEASE_SOURCES)
+	@cd hack/release && $(GO_BUILD) -o ../../bin/release .
+
+bin/cyclonedx-gomod: hack/sbom/go.mod hack/sbom/go.sum
+	@cd hack/sbom && $(GO_BUILD) -o ../../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 bin/golangci-lint: hack/lint/go.mod hack/lint/go.sum
 	@cd hack/lint && $(GO_BUILD) -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

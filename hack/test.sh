@@ -21,6 +21,8 @@ lab_itself() { (cd hack/lab && HTTPSMESHPROBE_LAB_TEST=1 go test -trimpath -coun
 oracle() { (cd test/oracle && CGO_ENABLED=0 go test -trimpath -count=1 -v ./... | grep -v '^=== '); }
 # Argo CD's own Lua runner and kstatus, over statuses that a lab once handed out.
 gitops() { (cd test/gitops && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
+# Two releases of a stand-in for all platforms, and one of this checkout for this machine's.
+release() { make --no-print-directory bin/cyclonedx-gomod && (cd hack/release && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
 lab_program() { make --no-print-directory bin/lab; }
 
@@ -37,6 +39,7 @@ fi
 part "unit, API and controllers" unit
 part "oracle: policies by Istio itself" oracle
 part "Argo CD and Flux" gitops
+part "release" release
 part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   part "lab: a real one" lab_itself
