@@ -51,12 +51,16 @@ func policyChanges(i *inventory.Inventory, policies effective.Policies) []Change
 		case api.ReasonSidecarMissing, api.ReasonSidecarPresent, api.ReasonNotCaptured:
 			add(podChange(i, endpoint, at))
 		case api.ReasonOverridden, api.ReasonMixed:
-			add(serverChange(i, declared.Mode, endpoint))
+			if isDeclared(declared.Mode) || policies.Verdict.Reason == api.ReasonMixed {
+				add(serverChange(i, declared.Mode, endpoint))
+			}
 			add(clientChange(policies, declared.ClientMode, endpoint))
 		}
 	}
 	return all
 }
+
+func isDeclared(mode api.MTLSMode) bool { return mode != "" && mode != api.MTLSUnset }
 
 // podChange speaks of a pod whose sidecar is not as claimed.
 func podChange(i *inventory.Inventory, endpoint verdict.EndpointPolicy, at int) Change {
@@ -82,7 +86,7 @@ func podChange(i *inventory.Inventory, endpoint verdict.EndpointPolicy, at int) 
 // serverChange speaks of the object that sets another mode than the declared one.
 func serverChange(i *inventory.Inventory, declared api.MTLSMode, endpoint verdict.EndpointPolicy) Change {
 	enforced := endpoint.Server.Enforced()
-	inherits := declared == "" || declared == api.MTLSUnset
+	inherits := !isDeclared(declared)
 	if !inherits && enforced == declared || i.Probe.Spec.Target.Sidecar == api.SidecarDisabled {
 		return Change{}
 	}

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 )
 
@@ -43,16 +41,19 @@ func notes(probe *api.HTTPSMeshProbe, policy Judgement, now time.Time) []string 
 		notes = append(notes, fmt.Sprintf("the status says PolicyInEffect %s (%s), and computed now it is %s (%s): either it has just changed, or the operator sees other objects than you do",
 			told.Status, told.Reason, policy.Status, policy.Reason))
 	}
-	if late := probe.Status.LastProbeTime; late != nil && !probe.Spec.Suspend {
-		if age, limit := now.Sub(late.Time), staleAfter(probe.Spec.Interval); age > limit {
-			notes = append(notes, fmt.Sprintf("the last run is %s old, at an interval of %s: does the operator run?", age.Round(time.Second), probe.Spec.Interval.Duration))
-		}
+	if late(probe, now) {
+		notes = append(notes, fmt.Sprintf("the last run is %s old, at an interval of %s: does the operator run?",
+			now.Sub(probe.Status.LastProbeTime.Time).Round(time.Second), probe.Spec.Interval.Duration))
 	}
 	return notes
 }
 
-// staleAfter is the age from which on a run is late: the status is written on a heartbeat, a minute by default, and not
-// at every run.
-func staleAfter(interval metav1.Duration) time.Duration {
-	return 2*interval.Duration + 2*time.Minute
+// statusHeartbeat is how often a status is written at least while nothing changes, with room for a busy operator; a minute
+// by default (--heartbeat).
+const statusHeartbeat = 2 * time.Minute
+
+// late says that the last run in the status is longer ago than a probe that is not suspended ever leaves it.
+func late(probe *api.HTTPSMeshProbe, now time.Time) bool {
+	last := probe.Status.LastProbeTime
+	return last != nil && !probe.Spec.Suspend && now.Sub(last.Time) > 2*probe.Spec.Interval.Duration+statusHeartbeat
 }

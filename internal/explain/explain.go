@@ -29,7 +29,7 @@ type Explanation struct {
 	// Ready is the operator's verdict, and Stalled what keeps it from one; nil where the status has none.
 	Ready   *Judgement `json:"ready,omitempty"`
 	Stalled *Judgement `json:"stalled,omitempty"`
-	// Outdated says that the status is not of the present spec.
+	// Outdated says that the status is not of the present spec, or that its last run is long ago.
 	Outdated bool `json:"outdated,omitempty"`
 	// Policy is the verdict on the policy, as it is computed now. Where nothing can be computed, it is Unknown and says why.
 	Policy Judgement `json:"policy"`
@@ -94,7 +94,7 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 		Namespace: probe.Namespace, Name: probe.Name, Target: target(i),
 		Sidecar: probe.Spec.Target.Sidecar, Mode: probe.Spec.MTLS.Mode, ClientMode: probe.Spec.MTLS.ClientMode,
 		Ready: condition(probe, api.ConditionReady), Stalled: condition(probe, api.ConditionStalled),
-		Outdated: probe.Status.ObservedGeneration != probe.Generation,
+		Outdated: probe.Status.ObservedGeneration != probe.Generation || late(probe, now),
 	}
 	if obstacle := obstacleTo(i); obstacle != nil {
 		e.Policy = *obstacle
@@ -111,13 +111,13 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 	return e
 }
 
-// Outcome is Match where the operator's verdict is that all is as declared, Mismatch where it is that something is not, and
-// Unknown where there is no such verdict, or not on the present spec.
+// Outcome is Match where the operator's verdict is that all is as declared and nothing computed now contradicts it,
+// Mismatch where the verdict is that something is not, and Unknown where there is no such verdict, or an outdated one.
 func (e Explanation) Outcome() api.Outcome {
 	switch {
 	case e.Ready == nil || e.Outdated:
 		return api.OutcomeUnknown
-	case e.Ready.Status == metav1.ConditionTrue:
+	case e.Ready.Status == metav1.ConditionTrue && e.Policy.Status == metav1.ConditionTrue:
 		return api.OutcomeMatch
 	case e.Ready.Reason == api.ReasonRefuted:
 		return api.OutcomeMismatch

@@ -73,6 +73,9 @@ func orDash(text string) string {
 
 func (e Explanation) writePaths(w io.Writer, now time.Time) {
 	for _, path := range e.Paths {
+		if path.Declared == "" && path.Observed == "" && path.ComputedWhy == "" {
+			continue
+		}
 		fmt.Fprintf(w, "\n%s\n", path.Name)
 		line(w, "declared", path.Declared, path.DeclaredWhy)
 		if path.Computed != path.Declared || path.ComputedWhy != path.DeclaredWhy {
@@ -119,11 +122,9 @@ func (e Explanation) writeEndpoints(w io.Writer) {
 			names += fmt.Sprintf(" and %d more", more)
 		}
 		fmt.Fprintf(w, "  %s\n", names)
-		line(w, "  server", string(endpoint.Enforced), endpoint.Why)
-		line(w, "  client", endpoint.Sends, endpoint.SendsWhy)
-		if len(endpoint.Overridden) > 0 {
-			line(w, "  out of force", strings.Join(endpoint.Overridden, ", "), "")
-		}
+		line(w, "  server    ", string(endpoint.Enforced), endpoint.Why)
+		line(w, "  client    ", endpoint.Sends, endpoint.SendsWhy)
+		line(w, "  overridden", strings.Join(endpoint.Overridden, ", "), "")
 	}
 }
 

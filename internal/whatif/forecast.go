@@ -40,6 +40,8 @@ type Forecast struct {
 	Now *explain.Explanation `json:"now,omitempty"`
 	// Then is what would be computed; nil where the subject would be gone.
 	Then *explain.Explanation `json:"then,omitempty"`
+	// Undecided says that it depends on which of the files' objects is created first.
+	Undecided bool `json:"undecided,omitempty"`
 	// Notes say on what the forecast rests beside the files.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -64,6 +66,8 @@ func (f Forecast) Outcome() api.Outcome {
 	switch {
 	case !f.Declares || f.Then == nil:
 		return api.OutcomeMatch
+	case f.Undecided:
+		return api.OutcomeUnknown
 	case f.Then.Policy.Status == metav1.ConditionFalse:
 		return api.OutcomeMismatch
 	}
@@ -144,6 +148,10 @@ func (q Question) forecast(ctx context.Context, w *world, s subject) (Forecast, 
 	then := explain.Of(found, q.Now)
 	forecast.Then = &then
 	forecast.Notes = view.notes(ctx, found)
+	if rival := w.rivalry(found); rival != "" {
+		forecast.Undecided = true
+		forecast.Notes = append(forecast.Notes, undecided(rival))
+	}
 	return forecast, nil
 }
 
@@ -154,9 +162,6 @@ func (w *world) notes(ctx context.Context, found *inventory.Inventory) []string 
 	var namespace corev1.Namespace
 	if err := w.Get(ctx, client.ObjectKey{Name: found.Target.Namespace}, &namespace); planned && apierrors.IsNotFound(err) {
 		notes = append(notes, fmt.Sprintf("namespace %s is not among the files, so its labels are not known: its pods are taken to have the sidecar that is claimed", found.Target.Namespace))
-	}
-	if one, other := w.rivals(found); one != "" {
-		notes = append(notes, fmt.Sprintf("%s and %s select the same pods and neither exists yet: the one that is created first will be in force; reckoned here as if both were created in the same second, where the name decides", one, other))
 	}
 	return notes
 }

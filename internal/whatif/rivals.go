@@ -1,36 +1,51 @@
 package whatif
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	"github.com/meshprobe/httpsmeshprobe/internal/effective"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
-	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 )
 
-// rivals returns two policies that would both be new and of which only the age can say which one is in force.
-func (w *world) rivals(found *inventory.Inventory) (one, other string) {
+// rivalry says whether the answer depends on which of the files' new policies is created first, and names one that would
+// change it by being the first. Among policies of one level Istio takes the oldest, and nobody knows their ages yet.
+func (w *world) rivalry(found *inventory.Inventory) string {
 	if !found.IstioInstalled || found.MeshProblem != "" {
-		return "", ""
+		return ""
 	}
-	for _, endpoint := range effective.Of(found).Endpoints {
-		first := endpoint.Server.Decider
-		if endpoint.Server.Silent != nil {
-			first = endpoint.Server.Silent
-		}
-		if first == nil {
-			continue
-		}
-		for _, second := range endpoint.Server.Overridden {
-			level := second.Namespace == first.Namespace && (len(second.Selector) == 0) == (len(first.Selector) == 0)
-			if level && second.Created.Equal(first.Created) && w.isNew(*first) && w.isNew(second) {
-				return first.String(), second.String()
-			}
+	before := effective.Of(found)
+	differs := func() bool {
+		after := effective.Of(found)
+		return !reflect.DeepEqual(before.Computed.Paths, after.Computed.Paths) || before.Verdict.Status != after.Verdict.Status
+	}
+	for i := range found.PeerAuthentications {
+		policy := &found.PeerAuthentications[i]
+		if w.isNew(Reference{kindPeerAuthentication, policy.Namespace, policy.Name}) && firstOf(&policy.Created, differs) {
+			return policy.String()
 		}
 	}
-	return "", ""
+	for i := range found.DestinationRules {
+		rule := &found.DestinationRules[i]
+		if w.isNew(Reference{kindDestinationRule, rule.Namespace, rule.Name}) && firstOf(&rule.Created, differs) {
+			return rule.String()
+		}
+	}
+	return ""
 }
 
-func (w *world) isNew(policy meshpolicy.PeerAuthentication) bool {
-	return slices.Contains(w.fresh, Reference{kindPeerAuthentication, policy.Namespace, policy.Name})
+// firstOf asks a question with an object made older than the other new ones.
+func firstOf(created *time.Time, question func() bool) bool {
+	moment := *created
+	defer func() { *created = moment }()
+	*created = moment.Add(-time.Second)
+	return question()
+}
+
+func (w *world) isNew(reference Reference) bool { return slices.Contains(w.fresh, reference) }
+
+func undecided(rival string) string {
+	return fmt.Sprintf("several new policies are for the same pods, and the one that is created first will be in force: shown is what holds if all are created in the same second, where the name decides; with %s first it is something else", rival)
 }

@@ -86,7 +86,10 @@ func orDash(text string) string {
 // mark says in words how a path would stand.
 func (f Forecast) mark(name api.PathName) string {
 	var words []string
-	if f.Declares && f.Then != nil {
+	switch {
+	case f.Undecided:
+		words = append(words, "cannot tell")
+	case f.Declares && f.Then != nil:
 		switch f.path(f.Then, name).Promised {
 		case api.OutcomeMatch:
 			words = append(words, "as declared")

@@ -121,14 +121,14 @@ func (w *world) Get(ctx context.Context, key client.ObjectKey, into client.Objec
 	if w.removed[reference] {
 		return notFound
 	}
-	if found := w.objects[reference]; found != nil {
-		return set(into, found)
-	}
 	if pod, ok := into.(*corev1.Pod); ok {
 		if planned := w.plannedPod(ctx, key); planned != nil {
 			*pod = *planned
 			return nil
 		}
+	}
+	if found := w.objects[reference]; found != nil {
+		return set(into, found)
 	}
 	if w.below == nil {
 		return notFound
