@@ -101,9 +101,9 @@ func (l workload) pod(sidecar bool) *corev1.Pod {
 	return pod
 }
 
-// injected follows the selectors of Istio's injection webhooks (manifests/charts/istio-control/istio-discovery,
+// Injected follows the selectors of Istio's injection webhooks (manifests/charts/istio-control/istio-discovery,
 // mutatingwebhook.yaml): the namespace's label goes before the pod's, but a pod can decline.
-func injected(namespace, pod map[string]string, hostNetwork bool) bool {
+func Injected(namespace, pod map[string]string, hostNetwork bool) bool {
 	declines := pod[labelInject] == "false"
 	switch {
 	case hostNetwork || declines || namespace[labelInjection] == "disabled":
@@ -126,7 +126,7 @@ func (w *world) injects(ctx context.Context, l workload) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("get namespace %s: %w", l.namespace, err)
 	default:
-		return injected(namespace.Labels, l.template.Labels, l.template.Spec.HostNetwork), nil
+		return Injected(namespace.Labels, l.template.Labels, l.template.Spec.HostNetwork), nil
 	}
 }
 

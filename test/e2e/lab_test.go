@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	networkingv1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +58,7 @@ func TestMain(m *testing.M) {
 func connect() (*cluster, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1beta1.AddToScheme, api.AddToScheme,
+		clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1beta1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme,
 	} {
 		utilruntime.Must(add(scheme))
 	}
@@ -77,8 +78,13 @@ func connect() (*cluster, error) {
 // namespace makes a namespace for one test, and removes it at its end.
 func namespace(t *testing.T) string {
 	t.Helper()
+	return labelledNamespace(t, nil)
+}
+
+func labelledNamespace(t *testing.T, labels map[string]string) string {
+	t.Helper()
 	ns := &corev1.Namespace{}
-	ns.GenerateName = "e2e-"
+	ns.GenerateName, ns.Labels = "e2e-", labels
 	if err := lab.Create(t.Context(), ns); err != nil {
 		t.Fatalf("create a namespace: %v", err)
 	}
