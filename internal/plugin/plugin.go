@@ -103,6 +103,8 @@ func (s *session) command() *cobra.Command {
 	}
 	root.AddCommand(
 		s.getCommand(),
+		s.runCommand(),
+		s.triggerCommand(),
 		s.explainCommand(),
 		s.versionCommand(),
 	)

@@ -112,13 +112,15 @@ func (r Report) ExitCode() int {
 	}
 }
 
-// Ending is why a probe is reported as it stands although it has not settled; the zero value is that it has.
+// Ending is why a probe is reported although it has not settled; the zero value is that it has.
 type Ending struct {
 	// Reason is a word such as Timeout, Message a sentence.
 	Reason, Message string
+	// Asked says that what the status says of the paths was found out since somebody asked, and not before.
+	Asked bool
 }
 
-// Of says what became of a probe, after it took so long. A probe that has not settled is never verified.
+// Of says what became of a probe, after it took so long. A probe that has not settled is unknown.
 func Of(probe *api.HTTPSMeshProbe, name string, ending Ending, took time.Duration) Probe {
 	result := Probe{Namespace: probe.Namespace, Name: name, Declared: Declared(probe.Spec), Seconds: took.Seconds()}
 	if name != probe.Name {
@@ -126,22 +128,36 @@ func Of(probe *api.HTTPSMeshProbe, name string, ending Ending, took time.Duratio
 	}
 	settlement := Settle(probe)
 	result.Verdict, result.Reason, result.Message = settlement.Verdict, settlement.Reason, settlement.Message
-	if ending != (Ending{}) && result.Verdict != Refuted {
+	if ending.Reason != "" {
 		result.Verdict, result.Reason, result.Message = Unknown, ending.Reason, ending.Message
 	}
-	if current(probe) {
-		result.Checks = checks(probe)
-	} else {
+	switch {
+	case !current(probe), ending.Reason != "" && !ending.Asked:
 		result.Checks = unasked(result.Reason, result.Message)
+	default:
+		result.Checks = checks(probe)
 	}
-	// No output may show nothing but passes for a probe that is not verified.
-	if result.Verdict != Verified && worstOf(result.Checks) != result.Verdict {
-		result.Checks = append(result.Checks, Check{Name: checkVerdict, Verdict: result.Verdict, Reason: result.Reason, Message: result.Message})
-	}
-	if result.Verdict == Verified && worstOf(result.Checks) != Verified {
-		result.Verdict = Unknown
-	}
+	result.agree()
 	return result
+}
+
+// agree keeps the checks from saying more than the verdict: no output may show passes alone for a probe that is not
+// verified, and none may show a failure for one that has not been refuted.
+func (p *Probe) agree() {
+	if p.Verdict != Refuted {
+		for i := range p.Checks {
+			if p.Checks[i].Verdict == Refuted {
+				p.Checks[i].Verdict = Unknown
+			}
+		}
+	}
+	switch worst := worstOf(p.Checks); {
+	case worst == p.Verdict:
+	case p.Verdict == Verified:
+		p.Verdict = Unknown
+	default:
+		p.Checks = append(p.Checks, Check{Name: checkVerdict, Verdict: p.Verdict, Reason: p.Reason, Message: p.Message})
+	}
 }
 
 // Declared says in words what a probe declares.

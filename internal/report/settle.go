@@ -31,16 +31,19 @@ func Settle(probe *api.HTTPSMeshProbe) Settlement {
 	}
 	ready := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReady)
 	settlement := Settlement{Verdict: Unknown, Reason: ready.Reason, Message: ready.Message}
-	switch {
-	case meta.IsStatusConditionTrue(probe.Status.Conditions, api.ConditionStalled), ready.Reason == api.ReasonSuspended:
+	if meta.IsStatusConditionTrue(probe.Status.Conditions, api.ConditionStalled) || ready.Reason == api.ReasonSuspended {
 		settlement.Final = true
-	case ready.Status == metav1.ConditionTrue && ready.Reason == api.ReasonVerified:
-		settlement.Verdict, settlement.Final = Verified, provisional(probe) == ""
-	case ready.Status == metav1.ConditionFalse && ready.Reason == api.ReasonRefuted:
-		settlement.Verdict, settlement.Final = Refuted, provisional(probe) == ""
+		return settlement
 	}
-	if why := provisional(probe); why != "" && settlement.Verdict == Verified {
-		settlement.Verdict, settlement.Message = Unknown, why
+	if why := provisional(probe); why != "" {
+		settlement.Message = why
+		return settlement
+	}
+	switch {
+	case ready.Status == metav1.ConditionTrue && ready.Reason == api.ReasonVerified:
+		settlement.Verdict, settlement.Final = Verified, true
+	case ready.Status == metav1.ConditionFalse && ready.Reason == api.ReasonRefuted:
+		settlement.Verdict, settlement.Final = Refuted, true
 	}
 	return settlement
 }
@@ -51,7 +54,8 @@ func current(probe *api.HTTPSMeshProbe) bool {
 		meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReady) != nil
 }
 
-// provisional says why a verdict may be another in a moment; "" where it is not so.
+// provisional says why a verdict may be another in a moment; "" where it is not so. Below the threshold the latest
+// request contradicts what the condition still says.
 func provisional(probe *api.HTTPSMeshProbe) string {
 	if condition := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReconciling); condition != nil && condition.Status == metav1.ConditionTrue {
 		return condition.Message
