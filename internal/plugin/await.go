@@ -159,7 +159,7 @@ func (a *awaited) outOfTime(ctx context.Context, trouble error) report.Ending {
 	if errors.Is(context.Cause(ctx), errTimeout) {
 		return report.Ending{Reason: endedTimeout, Message: "no verdict in time; last heard: " + last}
 	}
-	return report.Ending{Reason: endedInterrupted, Message: "interrupted; last heard: " + last}
+	return report.Ending{Reason: endedInterrupted, Message: "no verdict yet; last heard: " + last}
 }
 
 // stage is how far the probe is, in a line. What was found out before somebody asked is no answer.

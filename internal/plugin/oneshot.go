@@ -111,7 +111,8 @@ func (o *oneShot) refused(shot shot, err error) error {
 		if _, after, ok := strings.Cut(text, "is invalid: "); ok {
 			text = after
 		}
-		return failure("%s: %s", shot.document.place, text)
+		// Rules of the API that are about no single field (CEL) name none.
+		return failure("%s: %s", shot.document.place, strings.ReplaceAll(text, "<nil>: Invalid value: ", ""))
 	}
 	return err
 }

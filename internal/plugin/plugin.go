@@ -132,6 +132,9 @@ func badFlag(command *cobra.Command, err error) error {
 	if name, ok := strings.CutPrefix(message, "unknown flag: --"); ok {
 		return failure("%s%s", message, didYouMean(name, flagNames(command), hint))
 	}
+	if strings.HasSuffix(message, "?") {
+		return failure("%s", message)
+	}
 	return failure("%s: %s", message, hint)
 }
 

@@ -22,7 +22,8 @@ type progress struct {
 	visible bool
 }
 
-const narrowest = 20
+// usualWidth is taken where a terminal does not say how wide it is.
+const usualWidth = 80
 
 // newProgress shows the way of all probes on out.
 func newProgress(out io.Writer, all int) *progress {
@@ -31,8 +32,8 @@ func newProgress(out io.Writer, all int) *progress {
 		return p
 	}
 	if file, ok := out.(*os.File); ok {
-		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
-			p.width = max(width, narrowest)
+		if p.width, _, _ = term.GetSize(int(file.Fd())); p.width <= 0 {
+			p.width = usualWidth
 		}
 	}
 	return p
@@ -68,7 +69,7 @@ func (p *progress) show(line string) {
 	}
 	runes := []rune(fmt.Sprintf("[%d/%d] %s", p.ended, p.all, strings.Map(printable, line)))
 	if len(runes) >= p.width {
-		runes = append(runes[:p.width-2], '…')
+		runes = append(runes[:max(0, p.width-2)], '…')
 	}
 	fmt.Fprintf(p.out, "\r\x1b[K%s", string(runes))
 	p.visible = true

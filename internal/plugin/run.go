@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/report"
@@ -169,7 +170,10 @@ func (o *runOptions) described() (*api.HTTPSMeshProbe, error) {
 		if o.port != "" {
 			spec.Target.Service.Port = intstr.Parse(o.port)
 		}
-		probe.Name = o.service
+		probe.Name = "service"
+		if len(validation.IsDNS1035Label(o.service)) == 0 {
+			probe.Name = o.service
+		}
 	case o.port != "":
 		return nil, failure("--port is of a Service that is already there: add --service NAME")
 	case spec.Target.Sidecar == api.SidecarDisabled:

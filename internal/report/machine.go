@@ -79,7 +79,7 @@ func (r Report) JUnit(out io.Writer) error {
 
 func suiteOf(probe Probe) junitSuite {
 	suite := junitSuite{Name: probe.Namespace + "/" + probe.Name, Tests: len(probe.Checks), Time: seconds(probe.Seconds)}
-	suite.Properties = []junitProperty{{"declared", probe.Declared}, {"verdict", string(probe.Verdict)}, {"reason", probe.Reason}}
+	suite.Properties = []junitProperty{{"declared", probe.Declared}, {"verdict", string(probe.Verdict)}, {"reason", probe.Reason}, {"message", probe.Message}}
 	if probe.Object != "" {
 		suite.Properties = append(suite.Properties, junitProperty{"object", probe.Object})
 	}

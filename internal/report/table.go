@@ -79,7 +79,7 @@ func (c *Columns) Line(row []Cell) string {
 	var line strings.Builder
 	used := 0
 	for i, cell := range row {
-		text := cell.Text
+		text := clean(cell.Text)
 		if c.Limit > 0 {
 			text = cut(text, c.Limit-used)
 		}
@@ -92,6 +92,16 @@ func (c *Columns) Line(row []Cell) string {
 		used += utf8.RuneCountInString(cell.Text) + fill
 	}
 	return strings.TrimRight(line.String(), " ")
+}
+
+// clean keeps what comes from the cluster from moving a terminal's cursor.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == '\x7f' || r >= '\u0080' && r < '\u00a0' {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // cut shortens text to a number of characters.
