@@ -21,9 +21,10 @@ demo-down: bin/lab ## remove the lab of the demo, and all that is in it
 	@bin/lab down --name $${LAB_NAME:-default}
 
 .PHONY: build
-build: ## build the operator and the agent into bin/
+build: ## build the operator, the agent and the kubectl plugin into bin/
 	$(GO_BUILD) -o bin/manager .
 	$(GO_BUILD) -o bin/probe ./cmd/probe
+	$(GO_BUILD) -o bin/kubectl-meshprobe ./cmd/kubectl-meshprobe
 
 .PHONY: test
 test: ## run every test that this machine can run, and name those it cannot

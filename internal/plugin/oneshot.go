@@ -2,7 +2,9 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -128,7 +130,9 @@ func (o *oneShot) create(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
 		err := o.cluster.Create(bounded, shot.probe, client.FieldOwner(fieldOwner))
 		cancel()
-		if _, answered := err.(apierrors.APIStatus); answered { //nolint:errorlint // the API server's own words are not wrapped
+		// After a refusal there is none of ours; after a broken connection, or an error within the API server, there may be.
+		var answer apierrors.APIStatus
+		if errors.As(err, &answer) && answer.Status().Code < http.StatusInternalServerError {
 			shot.present = false
 		}
 		if err != nil {
