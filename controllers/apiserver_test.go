@@ -43,7 +43,8 @@ type apiServer struct {
 	env    *envtest.Environment
 	scheme *runtime.Scheme
 	admin  client.WithWatch
-	// operator is the operator's own service account, with the rights of config/rbac and no others.
+	// operator is the operator's own service account, with the rights of config/rbac and no others, and held by
+	// config/admission.
 	operator *rest.Config
 }
 
@@ -125,15 +126,23 @@ func startAPIServer(crds ...string) (*apiServer, error) {
 	return server, server.grantRights()
 }
 
-// grantRights creates what config/rbac holds, file by file as its kustomization lists them.
 func (s *apiServer) grantRights() error {
-	ctx := context.Background()
 	system := &corev1.Namespace{}
 	system.Name = systemNamespace
-	if err := s.admin.Create(ctx, system); err != nil {
+	if err := s.admin.Create(context.Background(), system); err != nil {
 		return err
 	}
-	list, err := objectsIn("../config/rbac/kustomization.yaml")
+	for _, folder := range []string{"../config/rbac", "../config/admission"} {
+		if err := s.createAll(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createAll creates what a folder holds, file by file as its kustomization lists them.
+func (s *apiServer) createAll(folder string) error {
+	list, err := objectsIn(filepath.Join(folder, "kustomization.yaml"))
 	if err != nil {
 		return err
 	}
@@ -142,12 +151,12 @@ func (s *apiServer) grantRights() error {
 		return err
 	}
 	for _, file := range files {
-		objects, err := objectsIn(filepath.Join("../config/rbac", file))
+		objects, err := objectsIn(filepath.Join(folder, file))
 		if err != nil {
 			return err
 		}
 		for _, object := range objects {
-			if err := s.admin.Create(ctx, object); err != nil {
+			if err := s.admin.Create(context.Background(), object); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
 		}

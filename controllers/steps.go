@@ -181,6 +181,7 @@ func (r *Reconciler) retireCertificate(ctx context.Context, v *visit) error {
 func (r *Reconciler) secretExists(ctx context.Context, v *visit) (bool, error) {
 	secret := &corev1.Secret{}
 	secret.Namespace, secret.Name = v.Probe.Namespace, v.server.certificate.SecretName(v.Probe.Name)
+	secret.Labels = fixture.ServerLabels(v.Probe.Name) // config/admission lets nothing else through, dry or not
 	err := r.Client.Create(ctx, secret, client.DryRunAll, client.FieldOwner(fixture.ManagedBy))
 	switch {
 	case apierrors.IsAlreadyExists(err):
