@@ -38,6 +38,10 @@ test-unit: bin/lab ## run the tests that need no lab; API and controllers agains
 test-e2e: bin/lab ## run the end-to-end tests on a lab of their own
 	@hack/e2e.sh
 
+.PHONY: test-install
+test-install: bin/lab bin/helm ## install, upgrade and remove the operator on a lab of its own, by kustomize and by Helm
+	@hack/install-test.sh
+
 .PHONY: bench
 bench: bin/lab ## measure probes and apply-to-Ready on a lab of their own
 	@hack/bench.sh
@@ -56,13 +60,14 @@ generate: bin/controller-gen ## generate the API's deep copies and its reference
 	@go run -trimpath ./hack/reference
 
 .PHONY: manifests
-manifests: bin/controller-gen ## generate the CRD and the operator's roles
+manifests: bin/controller-gen ## generate the CRD, the operator's roles, and the chart's copies of both
 	@bin/controller-gen crd paths=./api/... output:crd:dir=config/crd
 	@bin/controller-gen rbac:roleName=httpsmeshprobe-manager paths=./controllers/... output:rbac:dir=config/rbac
+	@go run -trimpath ./config/generate
 
 .PHONY: verify
 verify: manifests generate ## fail if generated files are stale
-	@git diff --exit-code -- api config docs/reference.md || { echo "generated files are stale: run make manifests generate and commit the result"; exit 1; }
+	@git diff --exit-code -- api config charts docs/reference.md || { echo "generated files are stale: run make manifests generate and commit the result"; exit 1; }
 
 bin/lab: $(LAB_SOURCES)
 	@cd hack/lab && $(GO_BUILD) -o ../../bin/lab .
@@ -75,6 +80,9 @@ bin/release: $(RELEASE_SOURCES)
 
 bin/cyclonedx-gomod: hack/sbom/go.mod hack/sbom/go.sum
 	@cd hack/sbom && $(GO_BUILD) -o ../../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+
+bin/helm: hack/helm/go.mod hack/helm/go.sum
+	@cd hack/helm && $(GO_BUILD) -o ../../bin/helm helm.sh/helm/v4/cmd/helm
 
 bin/golangci-lint: hack/lint/go.mod hack/lint/go.sum
 	@cd hack/lint && $(GO_BUILD) -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

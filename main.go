@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -66,6 +67,7 @@ func parseFlags() options {
 	flag.StringVar(&images.Agent, "agent-image", "", "image that holds /probe; default: the image of the operator's own pod (POD_NAMESPACE, POD_NAME)")
 	flag.StringVar(&o.settings.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
 	flag.StringVar(&o.settings.IstioNamespace, "istio-namespace", "istio-system", "where istiod and its mesh config are; policies for the whole mesh are there too, unless the mesh config names another root namespace")
+	flag.StringVar(&o.settings.WatchNamespace, "watch-namespace", "", "serve the probes of this namespace alone, with rights in it and in Istio's alone; default: all namespaces")
 	flag.BoolVar(&o.settings.AllowCrossNamespace, "allow-cross-namespace", false, "let probes name Services of other namespaces than their own")
 	flag.DurationVar(&o.settings.Heartbeat, "heartbeat", time.Minute, "how often a status is written while nothing changes")
 	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
@@ -96,6 +98,11 @@ func newLogger(development bool) (logr.Logger, error) {
 }
 
 func run(ctx context.Context, opts options, log logr.Logger) error {
+	if opts.settings.WatchNamespace != "" && opts.settings.AllowCrossNamespace {
+		return errors.New("--allow-cross-namespace contradicts --watch-namespace: an operator for one namespace may read no other; leave one of them out")
+	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, securityv1.AddToScheme, networkingv1.AddToScheme, api.AddToScheme} {
 		utilruntime.Must(add(scheme))
@@ -108,9 +115,16 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("no cluster to talk to: %w", err)
 	}
+	asker, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("set up a client: %w", err)
+	}
+	if err := findReach(ctx, asker, &opts.settings, log); err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         controllers.CacheOptions(opts.settings.IstioNamespace),
+		Cache:                         controllers.CacheOptions(opts.settings.Place()),
 		Metrics:                       serveMetrics,
 		HealthProbeBindAddress:        opts.healthAddress,
 		LeaderElection:                opts.leaderElection,
@@ -128,6 +142,9 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	if err := addController(manager, opts.settings, log); err != nil {
 		return err
 	}
+	if err := watchRights(manager, asker, opts.settings, log, end); err != nil {
+		return err
+	}
 	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
@@ -136,6 +153,34 @@ func run(ctx context.Context, opts options, log logr.Logger) error {
 	}
 	log.Info("starting", "version", version, "agentImage", opts.settings.Images.Agent)
 	return manager.Start(ctx)
+}
+
+// findReach finds out what an operator for one namespace may read of Istio's.
+func findReach(ctx context.Context, asker client.Client, settings *controllers.Settings, log logr.Logger) (err error) {
+	if settings.WatchNamespace == "" || settings.WatchNamespace == settings.IstioNamespace {
+		return nil
+	}
+	if settings.IstioUnreadable, err = controllers.IstioUnreadable(ctx, asker, settings.IstioNamespace); err != nil {
+		return err
+	}
+	if settings.IstioUnreadable != "" {
+		log.Info("no probe can be judged", "because", settings.IstioUnreadable)
+	}
+	return nil
+}
+
+// watchRights ends an operator for one namespace when its rights in Istio's change, so that it starts anew with them.
+func watchRights(manager ctrl.Manager, asker client.Client, settings controllers.Settings, log logr.Logger, end func()) error {
+	if settings.WatchNamespace == "" {
+		return nil
+	}
+	return manager.Add(controllers.RightsWatch{
+		Asker: asker, Namespace: settings.IstioNamespace, Began: settings.IstioUnreadable,
+		Changed: func() {
+			log.Info("the operator's rights in Istio's namespace have changed; it ends, to start anew with them", "namespace", settings.IstioNamespace)
+			end()
+		},
+	})
 }
 
 func addController(manager ctrl.Manager, settings controllers.Settings, log logr.Logger) error {

@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -9,23 +11,38 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
 )
 
 // CacheOptions keep the operator's memory small: of what it has made itself everything, of Istio's namespace the
 // ConfigMaps, among which the mesh config is, and of what belongs to others only what policies look at.
-func CacheOptions(istioNamespace string) cache.Options {
-	ours := cache.ByObject{Label: fixture.Selector()}
-	return cache.Options{
+func CacheOptions(place inventory.Place) cache.Options {
+	ours, all := cache.Config{LabelSelector: fixture.Selector()}, cache.Config{LabelSelector: labels.Everything()}
+	options := cache.Options{
 		DefaultTransform: lean,
 		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.Deployment{}:     ours,
-			&corev1.ServiceAccount{}: ours,
-			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
-				istioNamespace:      {LabelSelector: labels.Everything()},
-				cache.AllNamespaces: {LabelSelector: fixture.Selector()},
-			}},
+			&appsv1.Deployment{}:     {Label: fixture.Selector()},
+			&corev1.ServiceAccount{}: {Label: fixture.Selector()},
 		},
 	}
+	if place.Namespace == "" {
+		options.ByObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{place.IstioNamespace: all, cache.AllNamespaces: ours}}
+		return options
+	}
+	options.DefaultNamespaces = map[string]cache.Config{place.Namespace: {}}
+	options.ByObject[&corev1.ConfigMap{}] = inReach(place, ours, all)
+	options.ByObject[&securityv1.PeerAuthentication{}] = inReach(place, all, all)
+	options.ByObject[&networkingv1.DestinationRule{}] = inReach(place, all, all)
+	return options
+}
+
+// inReach watches the operator's only namespace, and Istio's if the operator may.
+func inReach(place inventory.Place, own, istio cache.Config) cache.ByObject {
+	watched := map[string]cache.Config{place.Namespace: own}
+	if place.Reaches(place.IstioNamespace) {
+		watched[place.IstioNamespace] = istio
+	}
+	return cache.ByObject{Namespaces: watched}
 }
 
 // lean takes out of objects that are not the operator's what it never looks at.

@@ -28,7 +28,7 @@ func (r *Reconciler) probesOfPolicy(ctx context.Context, policy client.Object) [
 		if namespace == probe.Namespace || namespace == inventory.TargetOf(probe).Namespace {
 			return true
 		}
-		mesh, err := inventory.ReadMesh(ctx, r.Client, r.place(), probe.Spec.Revision)
+		mesh, err := inventory.ReadMesh(ctx, r.Client, r.Settings.Place(), probe.Spec.Revision)
 		return err == nil && namespace == mesh.RootNamespace // else the visit that the mesh config caused has told
 	})
 }

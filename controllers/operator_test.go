@@ -107,7 +107,7 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 	user.Wrap(o.calls.through)
 	skipNameValidation := true
 	options := ctrl.Options{
-		Scheme: o.server.scheme, Cache: controllers.CacheOptions(o.root), Logger: logged.logger(),
+		Scheme: o.server.scheme, Cache: controllers.CacheOptions(settings.Place()), Logger: logged.logger(),
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: &skipNameValidation},
 	}

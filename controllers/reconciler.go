@@ -26,8 +26,19 @@ type Settings struct {
 	IstioNamespace string
 	// AllowCrossNamespace lets probes name Services of other namespaces than their own.
 	AllowCrossNamespace bool
+	// WatchNamespace is the only namespace whose probes are served; "" serves all.
+	WatchNamespace string
+	// IstioUnreadable says which right an operator for one namespace lacks in Istio's; "" where it lacks none.
+	IstioUnreadable string
 	// Heartbeat is how often a status is written while nothing changes.
 	Heartbeat time.Duration
+}
+
+// Place is where the operator looks for what.
+func (s Settings) Place() inventory.Place {
+	return inventory.Place{
+		IstioNamespace: s.IstioNamespace, ClusterDomain: s.ClusterDomain, Namespace: s.WatchNamespace, IstioUnreadable: s.IstioUnreadable,
+	}
 }
 
 // Reconciler brings one HTTPSMeshProbe after the other to a verdict. It never waits: runs are the runner's, which wakes
@@ -71,7 +82,7 @@ type step func(context.Context, *visit) (verdict.Standing, error)
 
 // Reconcile looks at one probe, from the cluster's objects to its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	found, err := inventory.Gather(ctx, r.Client, r.Live, request.NamespacedName, r.place())
+	found, err := inventory.Gather(ctx, r.Client, r.Live, request.NamespacedName, r.Settings.Place())
 	if apierrors.IsNotFound(err) || err == nil && found.Probe.DeletionTimestamp != nil {
 		r.Runner.Forget(runnerKey(request))
 		r.applied.forget(request.NamespacedName)
@@ -135,8 +146,4 @@ func (v *visit) lookAgain(after time.Duration) {
 
 func runnerKey(request ctrl.Request) runner.Key {
 	return runner.Key{Namespace: request.Namespace, Name: request.Name}
-}
-
-func (r *Reconciler) place() inventory.Place {
-	return inventory.Place{IstioNamespace: r.Settings.IstioNamespace, ClusterDomain: r.Settings.ClusterDomain}
 }

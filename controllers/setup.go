@@ -45,7 +45,11 @@ func (w Wakeups) Wake(ctx context.Context, key runner.Key) {
 // the API server first knows them.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager, wakeups Wakeups) error {
 	of := handler.EnqueueRequestsFromMapFunc
-	built, err := ctrl.NewControllerManagedBy(manager).
+	under := ctrl.NewControllerManagedBy(manager)
+	if r.Settings.WatchNamespace == "" {
+		under = under.WatchesMetadata(&corev1.Namespace{}, of(r.probesOfNamespace), builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, goes())))
+	}
+	built, err := under.
 		For(&api.HTTPSMeshProbe{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, requested()))).
 		Owns(&corev1.ServiceAccount{}).
 		// The clients have many owners and no controller among them.
@@ -55,7 +59,6 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager, wakeups Wakeups) err
 		Watches(&corev1.Service{}, of(r.probesOfService)).
 		Watches(&discoveryv1.EndpointSlice{}, of(r.probesOfEndpoints)).
 		Watches(&corev1.Pod{}, of(r.probesOfPod), builder.WithPredicates(podMatters())).
-		WatchesMetadata(&corev1.Namespace{}, of(r.probesOfNamespace), builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, goes()))).
 		WatchesRawSource(source.Channel(wakeups, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout}).
 		Build(r)

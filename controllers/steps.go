@@ -63,6 +63,9 @@ func (r *Reconciler) requireIstio(_ context.Context, v *visit) (verdict.Standing
 
 // requireMeshConfig says nothing of a mesh of which it is not known whose policies count in it.
 func (r *Reconciler) requireMeshConfig(_ context.Context, v *visit) (verdict.Standing, error) {
+	if v.MeshForbidden != "" {
+		return stalled(api.ReasonMeshUnreadable, "%s", v.MeshForbidden), nil
+	}
 	if v.MeshProblem == "" {
 		return proceed, nil
 	}

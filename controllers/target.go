@@ -51,6 +51,10 @@ func (r *Reconciler) crossesNamespaces(v *visit) (reason, message string) {
 	if v.Target.Namespace == v.Probe.Namespace || r.Settings.AllowCrossNamespace {
 		return "", ""
 	}
+	if r.Settings.WatchNamespace != "" {
+		return api.ReasonCrossNamespaceForbidden,
+			fmt.Sprintf("%s is in another namespace than the probe, and this operator serves namespace %s alone: create the probe in namespace %s, with an operator for it", v.Target, r.Settings.WatchNamespace, v.Target.Namespace)
+	}
 	return api.ReasonCrossNamespaceForbidden,
 		fmt.Sprintf("%s is in another namespace than the probe: create the probe in namespace %s, or start the operator with --allow-cross-namespace", v.Target, v.Target.Namespace)
 }

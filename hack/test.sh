@@ -44,6 +44,7 @@ part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   part "lab: a real one" lab_itself
   part "end to end, on a lab" hack/e2e.sh
+  part "installing, on a lab" hack/install-test.sh
 fi
 
 printf '\n== what ran\n'

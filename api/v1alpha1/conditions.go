@@ -108,6 +108,8 @@ const (
 	ReasonProgressing = "Progressing"
 	// ReasonSuspended (Ready Unknown): spec.suspend is true.
 	ReasonSuspended = "Suspended"
+	// ReasonMeshUnreadable (Stalled): the operator may not read the mesh config or the root namespace's policies.
+	ReasonMeshUnreadable = "MeshUnreadable"
 	// ReasonIstioNotInstalled (Stalled): the API server does not know PeerAuthentication.
 	ReasonIstioNotInstalled = "IstioNotInstalled"
 	// ReasonSidecarNotInjected (Ready False): a pod that needs a sidecar was created without one.

@@ -29,6 +29,9 @@ type Inventory struct {
 	// Mesh is Istio's mesh config as far as it matters here; MeshProblem says why it could not be read.
 	Mesh        meshpolicy.Mesh
 	MeshProblem string
+	// MeshForbidden says what of the mesh's configuration the operator may not read; "" where it may read all that counts.
+	// What it may not read must not be taken for absent: no policy can be computed then.
+	MeshForbidden string
 	// PeerAuthentications are those of the target's namespace, the probe's, and Istio's root namespace; DestinationRules
 	// likewise.
 	PeerAuthentications []meshpolicy.PeerAuthentication
@@ -47,6 +50,7 @@ type Inventory struct {
 	ServerConfigMap *corev1.ConfigMap
 
 	existing map[objectKey]client.Object
+	place    Place
 }
 
 type objectKey struct{ kind, name string }
@@ -77,6 +81,18 @@ type Place struct {
 	IstioNamespace string
 	// ClusterDomain is the cluster's DNS domain.
 	ClusterDomain string
+	// Namespace is the only one that is read, beside Istio's; "" where all are.
+	Namespace string
+	// IstioUnreadable says which right is lacking in Istio's namespace; "" where none is.
+	IstioUnreadable string
+}
+
+// Reaches says whether objects in a namespace can be read.
+func (p Place) Reaches(namespace string) bool {
+	if p.Namespace == "" || namespace == p.Namespace {
+		return true
+	}
+	return namespace == p.IstioNamespace && p.IstioUnreadable == ""
 }
 
 // Gather reads the inventory of a probe from the cache, and from live what the cache does not hold because the operator
@@ -106,7 +122,7 @@ func Gather(ctx context.Context, reader, live client.Reader, key types.Namespace
 // GatherPolicies reads of an inventory what policies are computed from: the target with its endpoints, the clients, the
 // mesh config and the policies. The probe itself need not be in the cluster.
 func GatherPolicies(ctx context.Context, reader client.Reader, probe *api.HTTPSMeshProbe, place Place) (*Inventory, error) {
-	inventory := &Inventory{Probe: probe, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}}
+	inventory := &Inventory{Probe: probe, Deployments: map[string]*appsv1.Deployment{}, existing: map[objectKey]client.Object{}, place: place}
 	for _, read := range []func(context.Context, client.Reader) error{inventory.readPods, inventory.readDeployments, inventory.readTarget} {
 		if err := read(ctx, reader); err != nil {
 			return nil, err
@@ -117,6 +133,8 @@ func GatherPolicies(ctx context.Context, reader client.Reader, probe *api.HTTPSM
 	switch {
 	case errors.Is(err, ErrMeshConfig):
 		inventory.MeshProblem = err.Error()
+	case errors.Is(err, ErrMeshForbidden):
+		inventory.MeshForbidden = err.Error()
 	case err != nil:
 		return nil, err
 	}

@@ -28,13 +28,20 @@ type meshConfig struct {
 	DefaultServiceExportTo         []string `json:"defaultServiceExportTo"`
 }
 
-// ErrMeshConfig says that the mesh config is there and makes no sense.
-var ErrMeshConfig = errors.New("the mesh config cannot be read")
+var (
+	// ErrMeshConfig says that the mesh config is there and makes no sense.
+	ErrMeshConfig = errors.New("the mesh config cannot be read")
+	// ErrMeshForbidden says that the operator may not read the mesh config, or the policies of the mesh's root namespace.
+	ErrMeshForbidden = errors.New("what the mesh's policies are computed from cannot be read")
+)
 
 // ReadMesh reads the mesh config of a revision where istiod reads it: in the ConfigMap istio, or istio-REVISION. Where
 // there is none, Istio's defaults hold.
 func ReadMesh(ctx context.Context, reader client.Reader, place Place, revision string) (meshpolicy.Mesh, error) {
 	mesh := meshpolicy.Mesh{RootNamespace: place.IstioNamespace, AutoMTLS: true, ClusterDomain: place.ClusterDomain}
+	if !place.Reaches(place.IstioNamespace) {
+		return mesh, fmt.Errorf("%w: %s", ErrMeshForbidden, place.IstioUnreadable)
+	}
 	names := []string{"istio"}
 	if revision != "" && revision != "default" {
 		// A revision tag has no mesh config of its own name.
@@ -56,6 +63,10 @@ func ReadMesh(ctx context.Context, reader client.Reader, place Place, revision s
 		config.into(&mesh)
 		break
 	}
+	if !place.Reaches(mesh.RootNamespace) {
+		return mesh, fmt.Errorf("%w: the mesh config makes %s the root namespace, and the operator reads namespaces %s and %s alone: install it for the whole cluster",
+			ErrMeshForbidden, mesh.RootNamespace, place.Namespace, place.IstioNamespace)
+	}
 	return mesh, nil
 }
 
@@ -72,6 +83,7 @@ func (c meshConfig) into(mesh *meshpolicy.Mesh) {
 // readPolicies finds out on the way whether Istio is there at all: its kinds may appear while the operator runs.
 func (i *Inventory) readPolicies(ctx context.Context, reader client.Reader) error {
 	namespaces := []string{i.Probe.Namespace, i.Target.Namespace, i.Mesh.RootNamespace}
+	namespaces = slices.DeleteFunc(namespaces, func(namespace string) bool { return !i.place.Reaches(namespace) })
 	slices.Sort(namespaces)
 	for _, namespace := range slices.Compact(namespaces) {
 		for _, read := range []func(context.Context, client.Reader, string) error{i.readPeerAuthentications, i.readDestinationRules} {

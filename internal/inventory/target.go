@@ -36,7 +36,8 @@ type Target struct {
 	NotReady  int
 	// Pods are those behind all endpoints, ready or not; one without name for an address behind which no pod is known.
 	Pods []meshpolicy.Pod
-	// NamespaceTerminating says that the target's namespace is on its way out, and NamespaceLabels are its labels.
+	// NamespaceTerminating says that the target's namespace is on its way out, and NamespaceLabels are its labels; nil
+	// where they are not known.
 	NamespaceTerminating bool
 	NamespaceLabels      map[string]string
 }
@@ -86,6 +87,9 @@ func (i *Inventory) readTarget(ctx context.Context, reader client.Reader) error 
 	if service := i.Probe.Spec.Target.Service; service != nil {
 		i.Target.WantedPort = service.Port
 	}
+	if !i.place.Reaches(i.Target.Namespace) {
+		return nil // a target in another namespace is refused
+	}
 	if err := i.readNamespace(ctx, reader); err != nil {
 		return err
 	}
@@ -104,7 +108,11 @@ func (i *Inventory) readTarget(ctx context.Context, reader client.Reader) error 
 	return i.readEndpoints(ctx, reader)
 }
 
+// readNamespace leaves the namespace unknown to an operator for one namespace: it has no right to read any.
 func (i *Inventory) readNamespace(ctx context.Context, reader client.Reader) error {
+	if i.place.Namespace != "" {
+		return nil
+	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err := reader.Get(ctx, types.NamespacedName{Name: i.Target.Namespace}, namespace)

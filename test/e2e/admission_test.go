@@ -79,7 +79,7 @@ func expectDenial(err error, policy, words string) error {
 		return errors.New("it was let through")
 	}
 	if !strings.Contains(err.Error(), policy) || !strings.Contains(err.Error(), words) {
-		return fmt.Errorf("it failed with %q, want a denial by %s that says %q", err, policy, words)
+		return fmt.Errorf("it failed otherwise, want a denial by %s that says %q: %w", policy, words, err)
 	}
 	return nil
 }
