@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -134,15 +133,6 @@ func applyObstacle(desired *unstructured.Unstructured, creating bool, err error)
 			Message: fmt.Sprintf("the API server refuses %s: %v", name, err)}, foreignObstacle}
 	default:
 		return fmt.Errorf("apply %s: %w", name, err)
-	}
-}
-
-// reportRepair tells who had changed an object. Where nobody had, two probes only differed for a moment about the owners
-// of a client.
-func (r *Reconciler) reportRepair(probe *api.HTTPSMeshProbe, changed client.Object, kind string) {
-	if manager := lastForeignManager(changed); manager != "" {
-		r.Recorder.Eventf(probe, changed, corev1.EventTypeWarning, "Repaired", "Repair",
-			"%s %s was changed by %s; it is set back to what the probe declares", kind, changed.GetName(), manager)
 	}
 }
 

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
@@ -70,25 +67,6 @@ func changeStatus(report runner.Report) *api.PolicyChange {
 	return status
 }
 
-// reportPolicyChange tells a change of the policy, and what it cost, in an event.
-func (r *Reconciler) reportPolicyChange(ctx context.Context, probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) {
-	change := status.LastPolicyChange
-	if change == nil || equality.Semantic.DeepEqual(change, probe.Status.LastPolicyChange) {
-		return
-	}
-	kind, followed := corev1.EventTypeNormal, "the proxies had not followed after "+runner.SettleTime.String()
-	if change.SettledAfter != nil {
-		followed = "the paths showed it after " + change.SettledAfter.Duration.String()
-	}
-	if change.ProbesLost > 0 || change.SettledAfter == nil {
-		kind = corev1.EventTypeWarning
-	}
-	r.Recorder.Eventf(probe, nil, kind, "PolicyChanged", "Follow", "%s changed what is computed from %q to %q; %s; of %d requests on the path sleep meanwhile %d got no answer",
-		change.Object, change.From, change.To, followed, change.ProbesSent, change.ProbesLost)
-	logf.FromContext(ctx).Info("policy changed", "object", change.Object, "from", change.From, "to", change.To,
-		"settled", change.SettledAfter != nil, "probesSent", change.ProbesSent, "probesLost", change.ProbesLost)
-}
-
 func statusApplyConfiguration(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) (*unstructured.Unstructured, error) {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
@@ -100,19 +78,4 @@ func statusApplyConfiguration(probe *api.HTTPSMeshProbe, status api.HTTPSMeshPro
 	desired.SetName(probe.Name)
 	desired.SetUID(probe.UID)
 	return desired, nil
-}
-
-// reportTransition says in an event and a log line what has become of Ready.
-func (r *Reconciler) reportTransition(ctx context.Context, probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeStatus) {
-	before := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReady)
-	after := meta.FindStatusCondition(status.Conditions, api.ConditionReady)
-	if after == nil || before != nil && before.Status == after.Status && before.Reason == after.Reason {
-		return
-	}
-	kind := corev1.EventTypeNormal
-	if after.Status == metav1.ConditionFalse || after.Reason == api.ReasonUndetermined {
-		kind = corev1.EventTypeWarning
-	}
-	r.Recorder.Eventf(probe, nil, kind, after.Reason, "Judge", "%s", after.Message)
-	logf.FromContext(ctx).Info("ready changed", "status", after.Status, "reason", after.Reason, "detail", after.Message)
 }
