@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,7 +49,7 @@ func objectsIn(t *testing.T, text string) (objects []client.Object) {
 	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
 	for {
 		content := &unstructured.Unstructured{}
-		if err := decoder.Decode(content); err == io.EOF {
+		if err := decoder.Decode(content); errors.Is(err, io.EOF) {
 			return objects
 		} else if err != nil {
 			t.Fatal(err)
