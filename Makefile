@@ -86,3 +86,7 @@ bin/helm: hack/helm/go.mod hack/helm/go.sum
 
 bin/golangci-lint: hack/lint/go.mod hack/lint/go.sum
 	@cd hack/lint && $(GO_BUILD) -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# promtool and prometheus, as Debian packages them.
+bin/promtool: hack/prometheus.sh
+	@hack/prometheus.sh

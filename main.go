@@ -24,6 +24,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/controllers"
@@ -189,7 +190,11 @@ func addController(manager ctrl.Manager, settings controllers.Settings, log logr
 		return err
 	}
 	wakeups := make(controllers.Wakeups)
-	runs := runner.New(log.WithName("runner"), exec, settings.Heartbeat, wakeups.Wake)
+	counts := metrics.New(version)
+	runs := runner.New(log.WithName("runner"), exec, settings.Heartbeat, wakeups.Wake, counts)
+	if err := counts.Register(ctrlmetrics.Registry, runs.Load); err != nil {
+		return fmt.Errorf("register the metrics: %w", err)
+	}
 	if err := manager.Add(runs); err != nil {
 		return err
 	}
@@ -198,6 +203,7 @@ func addController(manager ctrl.Manager, settings controllers.Settings, log logr
 		Live:     manager.GetAPIReader(),
 		Runner:   runs,
 		Recorder: manager.GetEventRecorder("httpsmeshprobe"),
+		Metrics:  counts,
 		Settings: settings,
 		Now:      time.Now,
 	}).SetupWithManager(manager, wakeups)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -27,6 +28,7 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/controllers"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
 	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 )
 
@@ -47,6 +49,7 @@ type operator struct {
 
 	cluster *cluster
 	mesh    *mesh
+	metrics *prometheus.Registry
 	clock   *clock
 	calls   *calls
 	stop    func()
@@ -119,13 +122,18 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 		return nil, err
 	}
 	wakeups := make(controllers.Wakeups)
-	runs := runner.New(logged.logger().WithName("runner"), o.mesh, settings.Heartbeat, wakeups.Wake)
+	counts := metrics.New("test")
+	runs := runner.New(logged.logger().WithName("runner"), o.mesh, settings.Heartbeat, wakeups.Wake, counts)
+	o.metrics = prometheus.NewRegistry()
+	if err := counts.Register(o.metrics, runs.Load); err != nil {
+		return nil, err
+	}
 	if err := manager.Add(runs); err != nil {
 		return nil, err
 	}
 	return manager, (&controllers.Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(), Runner: runs,
-		Recorder: manager.GetEventRecorder("httpsmeshprobe"), Settings: settings, Now: o.clock.now,
+		Recorder: manager.GetEventRecorder("httpsmeshprobe"), Metrics: counts, Settings: settings, Now: o.clock.now,
 	}).SetupWithManager(manager, wakeups)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
 	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
@@ -49,6 +50,7 @@ type Reconciler struct {
 	Live     client.Reader
 	Runner   *runner.Runner
 	Recorder events.EventRecorder
+	Metrics  *metrics.Metrics
 	Settings Settings
 	// Now is the clock.
 	Now func() time.Time
@@ -88,12 +90,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.applied.forget(request.NamespacedName)
 		r.written.forget(request.NamespacedName)
 		r.memory.forget(request.NamespacedName)
+		r.Metrics.Forget(runnerKey(request))
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	r.written.refresh(found.Probe)
+	r.Metrics.Keep(runnerKey(request))
 	v := &visit{Inventory: found}
 	if err := r.walk(ctx, v); err != nil {
 		return ctrl.Result{}, err

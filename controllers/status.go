@@ -20,6 +20,7 @@ import (
 // writeStatus writes what the visit came to, where it differs from what is there.
 func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 	if v.unchanged {
+		r.Metrics.Record(v.Probe, v.Probe.Status)
 		return nil
 	}
 	judgement := verdict.Judgement{
@@ -31,6 +32,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 	}
 	status := verdict.Status(v.Probe.Status, judgement, r.Now(), r.Settings.Heartbeat)
 	if equality.Semantic.DeepEqual(v.Probe.Status, status) {
+		r.Metrics.Record(v.Probe, status)
 		return nil
 	}
 	desired, err := statusApplyConfiguration(v.Probe, status)
@@ -44,6 +46,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 	}
 	if err == nil {
 		r.written.put(v.Probe, desired.GetResourceVersion(), status)
+		r.Metrics.Record(v.Probe, status)
 		r.reportTransition(ctx, v.Probe, status)
 		r.reportPolicyChange(ctx, v.Probe, status)
 	}

@@ -207,6 +207,7 @@ type bench struct {
 	*Runner
 	agents *agents
 	begun  time.Time
+	notes  *notes
 
 	mu    sync.Mutex
 	wakes []time.Time
@@ -214,12 +215,12 @@ type bench struct {
 
 // newBench builds a runner that is not started yet.
 func newBench(agents *agents, heartbeat time.Duration) *bench {
-	b := &bench{agents: agents, begun: time.Now()}
+	b := &bench{agents: agents, begun: time.Now(), notes: &notes{}}
 	b.Runner = New(logr.Discard(), agents, heartbeat, func(context.Context, Key) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.wakes = append(b.wakes, time.Now())
-	})
+	}, b.notes)
 	return b
 }
 

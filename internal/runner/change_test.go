@@ -289,8 +289,8 @@ func TestRunThatEndsAtTheChangeIsNotKept(t *testing.T) {
 			next := planOf(withEndpoints(endpointsFrom(0, 3)), sleepPod, outsiderPod)
 			edit(&next)
 			one.replan(next)
-			if one.keep(ctx, plan, run, 0) {
-				t.Error("the run wakes the controller")
+			if found := one.keep(ctx, plan, run, 0); found.wake || found.stored || found.followed != nil {
+				t.Errorf("the run counts: %+v", found)
 			}
 			if got := one.report(next.Epoch); len(got.Runs) != 0 || len(one.endpoints) != 0 || got.Change != nil && got.Change.Sent != 0 {
 				t.Errorf("the run was kept: %+v, endpoints %v", got, one.endpoints)

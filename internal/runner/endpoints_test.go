@@ -478,7 +478,7 @@ func keepRun(t *testing.T, one *task) (observation.Run, bool) {
 		}
 		run.Results[path] = result
 	}
-	woken := one.keep(ctx, plan, run, time.Hour)
+	woken := one.keep(ctx, plan, run, time.Hour).wake
 	runs := one.report(plan.Epoch).Runs
 	if len(runs) == 0 {
 		t.Fatal("the run was not kept")

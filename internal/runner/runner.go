@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -17,6 +18,8 @@ type Runner struct {
 	streams   *streams
 	heartbeat time.Duration
 	wake      func(context.Context, Key)
+	observer  Observer
+	running   atomic.Int32
 
 	mu    sync.Mutex
 	tasks map[Key]*task
@@ -26,9 +29,13 @@ type Runner struct {
 }
 
 // New returns a runner that opens exec streams with opener. It calls wake when a probe's report deserves a look: after
-// each run that found something new and the runs that follow it, and otherwise once a heartbeat.
-func New(log logr.Logger, opener Opener, heartbeat time.Duration, wake func(context.Context, Key)) *Runner {
-	return &Runner{log: log, streams: newStreams(log, opener), heartbeat: heartbeat, wake: wake, tasks: map[Key]*task{}}
+// each run that found something new and the runs that follow it, and otherwise once a heartbeat. It tells observer what
+// it does.
+func New(log logr.Logger, opener Opener, heartbeat time.Duration, wake func(context.Context, Key), observer Observer) *Runner {
+	return &Runner{
+		log: log, streams: newStreams(log, opener, observer), heartbeat: heartbeat, wake: wake, observer: observer,
+		tasks: map[Key]*task{},
+	}
 }
 
 // Start runs the plans until ctx ends, and returns when every task and stream has ended.
@@ -127,29 +134,49 @@ func (r *Runner) loop(ctx context.Context, key Key, t *task) {
 	for ctx.Err() == nil {
 		plan, turns, runCtx := t.begin(ctx)
 		started := time.Now()
-		run := r.run(runCtx, plan, turns, started)
+		run := r.run(runCtx, key, plan, turns, started)
 		if runCtx.Err() != nil {
 			r.tidyStreams()
 			continue // replanned or stopped: what was seen belongs to no present plan
 		}
-		if t.keep(runCtx, plan, run, r.heartbeat) {
+		found := t.keep(runCtx, plan, run, r.heartbeat)
+		r.tell(key, started, found)
+		if found.wake {
 			r.wake(ctx, key)
 		}
 		if t.present().Occasion != plan.Occasion {
 			r.tidyStreams()
 		}
-		t.wait(ctx, started)
+		if late, due := t.wait(ctx, started); due {
+			r.observer.Delayed(late)
+		}
+	}
+}
+
+func (r *Runner) tell(key Key, started time.Time, found kept) {
+	if found.stored {
+		r.observer.Ran(key, started)
+	}
+	if found.followed != nil {
+		r.observer.Followed(key, *found.followed)
 	}
 }
 
 // run sends the requests of all paths side by side.
-func (r *Runner) run(ctx context.Context, plan Plan, turns turns, started time.Time) observation.Run {
+func (r *Runner) run(ctx context.Context, key Key, plan Plan, turns turns, started time.Time) observation.Run {
+	r.running.Add(1)
+	defer r.running.Add(-1)
 	run := observation.Run{Started: started, Results: map[string]observation.Result{}}
 	var mu sync.Mutex
 	var paths sync.WaitGroup
 	for path, request := range maps.All(plan.Requests) {
 		paths.Go(func() {
-			result := r.askPath(ctx, request, turns[path], plan.Timeout, started)
+			ask := func(request Request) observation.Result {
+				result := r.ask(ctx, request, plan.Timeout)
+				r.asked(ctx, key, path, result)
+				return result
+			}
+			result := askPath(request, turns[path], started, ask)
 			mu.Lock()
 			defer mu.Unlock()
 			run.Results[path] = result
@@ -160,17 +187,17 @@ func (r *Runner) run(ctx context.Context, plan Plan, turns turns, started time.T
 }
 
 // askPath sends a path's request to the Service's address, and beside it those to the endpoints whose turn it is.
-func (r *Runner) askPath(ctx context.Context, request Request, endpoints []observation.Endpoint, timeout time.Duration, started time.Time) observation.Result {
+func askPath(request Request, endpoints []observation.Endpoint, started time.Time, ask func(Request) observation.Result) observation.Result {
 	results := make([]observation.EndpointResult, len(endpoints))
 	var asking sync.WaitGroup
 	for i, endpoint := range endpoints {
 		asking.Go(func() {
 			single := request
 			single.Ask.Address = endpoint.Address
-			results[i] = observation.EndpointResult{Endpoint: endpoint, Asked: started, Result: r.ask(ctx, single, timeout)}
+			results[i] = observation.EndpointResult{Endpoint: endpoint, Asked: started, Result: ask(single)}
 		})
 	}
-	result := r.ask(ctx, request, timeout)
+	result := ask(request)
 	asking.Wait()
 	result.Endpoints = results
 	return result

@@ -38,7 +38,7 @@ func TestRealAgentAndRealServer(t *testing.T) {
 		return Request{From: &from, Ask: observation.Request{Address: address, ServerName: "strict-nginx.shop", Path: "/healthy"}}
 	}
 	woken := make(chan struct{}, 100)
-	runs := New(logr.Discard(), realAgents{}, time.Hour, func(context.Context, Key) { woken <- struct{}{} })
+	runs := New(logr.Discard(), realAgents{}, time.Hour, func(context.Context, Key) { woken <- struct{}{} }, &notes{})
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	ended := make(chan error, 1)
 	go func() { ended <- runs.Start(ctx) }()

@@ -25,6 +25,8 @@ type Opener interface {
 // ErrForbidden says that the operator may not exec into a container.
 var ErrForbidden = errors.New("exec is forbidden")
 
+var errSilent = errors.New("the agent says nothing")
+
 // ErrAgentEnded says that the program in the container ended by itself, without an error.
 var ErrAgentEnded = errors.New("the agent ended")
 
@@ -47,11 +49,12 @@ const (
 
 // stream is the exec stream to one container. It is opened again with back-off for as long as it is wanted.
 type stream struct {
-	log    logr.Logger
-	from   Vantage
-	opener Opener
-	cancel context.CancelFunc
-	done   chan struct{}
+	log      logr.Logger
+	from     Vantage
+	opener   Opener
+	observer Observer
+	cancel   context.CancelFunc
+	done     chan struct{}
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -63,12 +66,12 @@ type stream struct {
 	changed chan struct{}
 }
 
-func openStream(ctx context.Context, log logr.Logger, opener Opener, from Vantage) *stream {
+func openStream(ctx context.Context, log logr.Logger, opener Opener, from Vantage, observer Observer) *stream {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{
 		log:    log.WithValues("namespace", from.Namespace, "pod", from.Pod, "container", from.Container),
 		from:   from,
-		opener: opener, cancel: cancel,
+		opener: opener, observer: observer, cancel: cancel,
 		done:    make(chan struct{}),
 		waiting: map[uint64]chan<- observation.Observation{},
 		changed: make(chan struct{}),
@@ -92,6 +95,7 @@ func (s *stream) keepOpen(ctx context.Context) {
 			break
 		}
 		s.setState(nil, err)
+		s.observer.Broke(breakOf(err))
 		s.log.V(1).Info("exec stream ended", "error", err.Error(), "after", time.Since(opened).String())
 		if time.Since(opened) > backOffMax {
 			backOff = backOffMin
@@ -171,7 +175,7 @@ func watch(ctx context.Context, outgoing chan<- observation.Request, heard <-cha
 		case <-heard:
 			quiet.Reset(silence)
 		case <-quiet.C:
-			return errors.New("the agent says nothing")
+			return errSilent
 		}
 	}
 }
@@ -194,6 +198,7 @@ func (s *stream) receive(observations io.Reader, outgoing chan<- observation.Req
 		if !open {
 			open = true
 			s.setState(outgoing, nil)
+			s.observer.Opened()
 		}
 		s.deliver(seen)
 	}
@@ -290,6 +295,13 @@ func (s *stream) state() (chan<- observation.Request, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests, s.changed, s.lastError
+}
+
+// load says whether the stream takes requests, and how many are without an answer.
+func (s *stream) load() (open bool, awaiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests != nil, len(s.waiting)
 }
 
 func (s *stream) expect(answer chan<- observation.Observation) uint64 {

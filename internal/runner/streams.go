@@ -11,8 +11,9 @@ import (
 
 // streams holds one exec stream for each container from which probes start.
 type streams struct {
-	log    logr.Logger
-	opener Opener
+	log      logr.Logger
+	opener   Opener
+	observer Observer
 
 	mu   sync.Mutex
 	open map[Vantage]*stream
@@ -20,8 +21,8 @@ type streams struct {
 	closing sync.WaitGroup
 }
 
-func newStreams(log logr.Logger, opener Opener) *streams {
-	return &streams{log: log, opener: opener, open: map[Vantage]*stream{}}
+func newStreams(log logr.Logger, opener Opener, observer Observer) *streams {
+	return &streams{log: log, opener: opener, observer: observer, open: map[Vantage]*stream{}}
 }
 
 func (s *streams) ask(ctx context.Context, from Vantage, request observation.Request) (observation.Observation, *observation.Failure) {
@@ -35,7 +36,7 @@ func (s *streams) to(from Vantage) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.open[from]; !ok {
-		s.open[from] = openStream(context.Background(), s.log, s.opener, from)
+		s.open[from] = openStream(context.Background(), s.log, s.opener, from, s.observer)
 	}
 	return s.open[from]
 }
@@ -56,4 +57,18 @@ func (s *streams) keep(used map[Vantage]bool) {
 func (s *streams) close() {
 	s.keep(nil)
 	s.closing.Wait()
+}
+
+// addTo adds the streams and what they are waiting for to the load.
+func (s *streams) addTo(load *Load) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	load.StreamsWanted = len(s.open)
+	for _, stream := range s.open {
+		open, awaiting := stream.load()
+		load.Awaiting += awaiting
+		if open {
+			load.StreamsOpen++
+		}
+	}
 }

@@ -145,13 +145,22 @@ func (t *task) begin(ctx context.Context) (Plan, turns, context.Context) {
 	return t.plan, t.endpoints.turns(t.plan), ctx
 }
 
-// keep stores a run and says whether the controller should look at it. ctx is the run's: where it has ended, the plan has
-// been replaced, and what was seen belongs to no present plan.
-func (t *task) keep(ctx context.Context, plan Plan, run observation.Run, heartbeat time.Duration) bool {
+// kept is what has become of a run.
+type kept struct {
+	// stored is false where the plan has been replaced, so that what was seen belongs to no present plan.
+	stored bool
+	// wake says that the controller should look at the run.
+	wake bool
+	// followed is the change of the policy that the run has brought to its end, if any.
+	followed *Change
+}
+
+// keep stores a run. ctx is the run's, and ends when the plan is replaced.
+func (t *task) keep(ctx context.Context, plan Plan, run observation.Run, heartbeat time.Duration) kept {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if ctx.Err() != nil {
-		return false
+		return kept{}
 	}
 	t.interruptedSince = time.Time{}
 	t.endpoints.record(plan, &run)
@@ -165,14 +174,20 @@ func (t *task) keep(ctx context.Context, plan Plan, run observation.Run, heartbe
 	t.runs = slices.Clone(t.runs[max(0, len(t.runs)-History):])
 
 	settled := t.settle(plan, run, signature)
+	found := kept{stored: true, wake: true}
+	if settled && t.change != nil {
+		copied := t.change.Change
+		found.followed = &copied
+	}
 	asked := t.handled != plan.Requested
 	t.handled = plan.Requested
 	// Counted from start to start, as the interval is: where both are as long, every run is a heartbeat.
 	if !settled && !asked && t.sinceChange >= History && run.Started.Sub(t.lastWake) < heartbeat {
-		return false
+		found.wake = false
+		return found
 	}
 	t.lastWake = run.Started
-	return true
+	return found
 }
 
 // settle follows the proxies to a new policy, and says whether this run ends it.
@@ -213,15 +228,20 @@ func (c *change) count(result observation.Result) {
 	}
 }
 
-// wait returns when the next run is due, the plan has changed, or ctx has ended.
-func (t *task) wait(ctx context.Context, started time.Time) {
-	timer := time.NewTimer(t.pause(started))
+// wait returns when the next run is due, the plan has changed, or ctx has ended. Where it is due, late is for how long it
+// has been.
+func (t *task) wait(ctx context.Context, started time.Time) (late time.Duration, due bool) {
+	pause := t.pause(started)
+	dueAt := time.Now().Add(pause)
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return time.Since(dueAt), true
 	case <-t.kick:
 	case <-ctx.Done():
 	}
+	return 0, false
 }
 
 func (t *task) pause(started time.Time) time.Duration {

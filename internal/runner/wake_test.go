@@ -94,7 +94,7 @@ func TestWakeThatBlocksHoldsUpNobodyElse(t *testing.T) {
 			if key == shop {
 				<-ctx.Done()
 			}
-		})
+		}, &notes{})
 		b.startFor(t)
 		b.Set(shop, planOf(nil, sleepPod))
 		b.Set(other, planOf(nil, outsiderPod))
