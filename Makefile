@@ -42,6 +42,10 @@ test-e2e: bin/lab ## run the end-to-end tests on a lab of their own
 test-install: bin/lab bin/helm ## install, upgrade and remove the operator on a lab of its own, by kustomize and by Helm
 	@hack/install-test.sh
 
+.PHONY: test-alerts
+test-alerts: bin/promtool ## test the alerts by promtool, and that each has its runbook
+	@PROMTOOL=$(CURDIR)/bin/promtool go test -trimpath -count=1 ./config/prometheus/...
+
 .PHONY: bench
 bench: bin/lab ## measure probes and apply-to-Ready on a lab of their own
 	@hack/bench.sh

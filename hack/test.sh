@@ -23,6 +23,8 @@ oracle() { (cd test/oracle && CGO_ENABLED=0 go test -trimpath -count=1 -v ./... 
 gitops() { (cd test/gitops && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Two releases of a stand-in for all platforms, and one of this checkout for this machine's.
 release() { make --no-print-directory bin/cyclonedx-gomod && (cd hack/release && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
+# Prometheus' own tests of rules, by the promtool of Debian's package.
+alerts() { make --no-print-directory test-alerts; }
 # Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
 lab_program() { make --no-print-directory bin/lab; }
 
@@ -40,6 +42,11 @@ part "unit, API and controllers" unit
 part "oracle: policies by Istio itself" oracle
 part "Argo CD and Flux" gitops
 part "release" release
+if command -v dpkg-deb >/dev/null || [ -x bin/promtool ]; then
+  part "alerts: promtool" alerts
+else
+  left_out+=("alerts: they need promtool, which comes from Debian's package; hack/prometheus.sh says how")
+fi
 part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   part "lab: a real one" lab_itself
