@@ -76,12 +76,6 @@ func ForClient(mesh Mesh, rules []DestinationRule, policies []PeerAuthentication
 	return policy
 }
 
-// ConcernsHost says whether a rule can influence what the client sends to the service: whether it is among those from
-// which Istio chooses. Such a rule may do so even though the client does not see it, by hiding another.
-func ConcernsHost(mesh Mesh, rule DestinationRule, client Client, service Service) bool {
-	return slices.ContainsFunc(poolsFor(mesh, []DestinationRule{rule}, client, service), func(p pool) bool { return len(p.rules) > 0 })
-}
-
 // explicit follows pilot/pkg/networking/core/cluster_tls.go (buildUpstreamTLSSettings, buildUpstreamClusterTLSContext)
 // for a rule that sets TLS. It holds for every endpoint, whatever that is ready for.
 func explicit(rule DestinationRule, tls ClientTLS, selecting bool) ClientPolicy {

@@ -332,28 +332,3 @@ func TestOverriddenRules(t *testing.T) {
 		}
 	}
 }
-
-func TestConcernsHost(t *testing.T) {
-	for name, c := range map[string]struct {
-		rule   meshpolicy.DestinationRule
-		client meshpolicy.Client
-		want   bool
-	}{
-		"the client's namespace":           {rule("other", "r", host, nil), client, true},
-		"the service's":                    {rule("shop", "r", "nginx", nil), client, true},
-		"the root":                         {rule(root, "r", "*", nil), client, true},
-		"another host":                     {rule("other", "r", "redis.shop.svc.cluster.local", nil), client, false},
-		"a stranger":                       {rule("third", "r", host, nil), client, false},
-		"the service's, private":           {rule("shop", "r", host, nil, exportTo(".")), client, false},
-		"the service's, selecting":         {rule("shop", "r", host, nil, selecting(sleep)), client, false},
-		"the client's, selecting others":   {rule("other", "r", host, nil, selecting(map[string]string{"app": "curl"})), client, true},
-		"the service's, exported to other": {rule("shop", "r", host, nil, exportTo("third")), client, true},
-		"the client's, exported to other":  {rule("other", "r", host, nil, exportTo("third")), client, false},
-		"the root's, private":              {rule(root, "r", host, nil, exportTo(".")), client, false},
-		"the root's, private, from there":  {rule(root, "r", host, nil, exportTo(".")), fromTheMesh, true},
-	} {
-		if got := meshpolicy.ConcernsHost(mesh, c.rule, c.client, service); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
-}

@@ -139,20 +139,3 @@ func (s set) withTLS(which meshpolicy.DestinationRule, port uint32, to meshpolic
 	}
 	return s
 }
-
-// TestRulesThatDoNotConcernAHost asks, about one endpoint a set, whether Istio sends the same without the rules that are
-// said not to concern the host.
-func TestRulesThatDoNotConcernAHost(t *testing.T) {
-	pilot := newIstio(t, theWorld)
-	comparison{seed: 5, sets: 5_000, generate: clientSets, disagreement: func(s set) (string, int) {
-		q := theWorld.pick(s.Pick)
-		before := pilot.sidecar(pilot.push(s), q.client).sends(t, q.service, q.pod)
-		s.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(rule meshpolicy.DestinationRule) bool {
-			return !meshpolicy.ConcernsHost(s.Mesh, rule, q.client, q.service)
-		})
-		if after := pilot.sidecar(pilot.push(s), q.client).sends(t, q.service, q.pod); after != before {
-			return fmt.Sprintf("%s: Istio sends %s with all rules, and %s with those that are said to concern the host", q, before, after), 1
-		}
-		return "", 1
-	}}.run(t)
-}
