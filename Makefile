@@ -71,7 +71,7 @@ manifests: bin/controller-gen ## generate the CRD, the operator's roles, and the
 
 .PHONY: verify
 verify: manifests generate ## fail if generated files are stale
-	@git diff --exit-code -- api config charts docs/reference.md || { echo "generated files are stale: run make manifests generate and commit the result"; exit 1; }
+	@git diff --exit-code -- api config charts docs/install.md docs/reference.md || { echo "generated files are stale: run make manifests generate and commit the result"; exit 1; }
 
 bin/lab: $(LAB_SOURCES)
 	@cd hack/lab && $(GO_BUILD) -o ../../bin/lab .

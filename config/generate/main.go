@@ -1,5 +1,5 @@
 // Command generate writes what follows from config/crd, config/rbac and config/admission, so that nothing is written down
-// twice: the Roles of an operator for one namespace, and the chart's copies of them all. Run it at the repository's root,
+// twice: the Roles of an operator for one namespace, the chart's copies of them all, and its values in docs/install.md. Run it at the repository's root,
 // after controller-gen: go run ./config/generate
 package main
 
@@ -57,6 +57,9 @@ func generate(root string) (map[string][]byte, error) {
 		chart + "rules-namespace.yaml":      rules(inOne),
 		chart + "rules-istio.yaml":          rules(mesh),
 		chart + "crd.yaml":                  crd,
+	}
+	if files["docs/install.md"], err = withValues(root); err != nil {
+		return nil, err
 	}
 	for _, name := range []string{"exec", "objects", "pods", "policies"} {
 		if files[chart+"admission-"+name+".yaml"], err = read("config/admission/" + name + ".yaml"); err != nil {

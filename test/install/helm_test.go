@@ -75,6 +75,25 @@ func TestHelmInstallsUpgradesAndUninstalls(t *testing.T) {
 	helm(t, "uninstall", release, "-n", releaseIn, "--wait")
 }
 
+// TestHelmInOneNamespace installs a release that serves its namespace alone, and finds that another one has room beside it.
+func TestHelmInOneNamespace(t *testing.T) {
+	for _, namespace := range []string{"team-c", "team-d"} {
+		kubectl(t, "create", "namespace", namespace)
+		afterwards(t, "delete", "namespace", namespace, "--wait=false")
+	}
+	afterwards(t, "delete", "crd", crd, "--ignore-not-found")
+	t.Cleanup(func() { _, _ = helmTry(context.Background(), "uninstall", release, "-n", "team-c", "--ignore-not-found") })
+	with := slices.Concat(labValues, []string{"--set", "scope=namespace"})
+	helm(t, slices.Concat([]string{"install", release, chart, "-n", "team-c", "--wait", "--timeout", "2m"}, with)...)
+	apply(t, strictProbe("team-c", "strict")+"---"+strictProbe("team-d", "strict"))
+	awaitReady(t, "team-c", "strict", "True Verified")
+	checkLeftAlone(t, "team-d")
+	helm(t, slices.Concat([]string{"install", release, chart, "-n", "team-d", "--dry-run=server", "--set", "crds.install=false"}, with)...)
+	if out, err := helmTry(t.Context(), slices.Concat([]string{"install", release, chart, "-n", "team-d", "--dry-run=server"}, with)...); err == nil || !strings.Contains(out, crd) {
+		t.Errorf("a second release took the CustomResourceDefinition of the first: %v %s", err, out)
+	}
+}
+
 // specFields are what the CustomResourceDefinition in the cluster knows of a spec.
 func specFields(t *testing.T) string {
 	t.Helper()
