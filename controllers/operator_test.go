@@ -46,6 +46,10 @@ type operator struct {
 	others         []string
 	everywhere     bool
 	crossNamespace bool
+	// alone lets the operator serve the test's namespace alone, as --watch-namespace does; istioUnreadable is what it then
+	// lacks in istiod's.
+	alone           bool
+	istioUnreadable string
 
 	cluster *cluster
 	mesh    *mesh
@@ -106,6 +110,9 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 		Images:        fixture.Images{Server: "nginx:test", Sleep: "curl:test", Agent: "httpsmeshprobe:test"},
 		ClusterDomain: "cluster.local", IstioNamespace: o.root, AllowCrossNamespace: o.crossNamespace, Heartbeat: o.heartbeat,
 	}
+	if o.alone {
+		settings.WatchNamespace, settings.IstioUnreadable = o.namespace, o.istioUnreadable
+	}
 	user := rest.CopyConfig(o.server.operator)
 	user.Wrap(o.calls.through)
 	skipNameValidation := true
@@ -114,7 +121,7 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: &skipNameValidation},
 	}
-	if !o.everywhere {
+	if !o.everywhere && !o.alone {
 		o.narrow(&options.Cache)
 	}
 	manager, err := ctrl.NewManager(user, options)

@@ -82,7 +82,9 @@ func TestHelmInOneNamespace(t *testing.T) {
 		afterwards(t, "delete", "namespace", namespace, "--wait=false")
 	}
 	afterwards(t, "delete", "crd", crd, "--ignore-not-found")
-	t.Cleanup(func() { _, _ = helmTry(context.Background(), "uninstall", release, "-n", "team-c", "--ignore-not-found") })
+	t.Cleanup(func() {
+		_, _ = helmTry(context.Background(), "uninstall", release, "-n", "team-c", "--ignore-not-found")
+	})
 	with := slices.Concat(labValues, []string{"--set", "scope=namespace"})
 	helm(t, slices.Concat([]string{"install", release, chart, "-n", "team-c", "--wait", "--timeout", "2m"}, with)...)
 	apply(t, strictProbe("team-c", "strict")+"---"+strictProbe("team-d", "strict"))
