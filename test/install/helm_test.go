@@ -105,10 +105,7 @@ func specFields(t *testing.T) string {
 // olderChart is this chart as it might have been: of a lower version, and with a field less.
 func olderChart(t *testing.T) string {
 	t.Helper()
-	older := filepath.Join(t.TempDir(), "httpsmeshprobe")
-	if err := os.CopyFS(older, os.DirFS(chart)); err != nil {
-		t.Fatal(err)
-	}
+	older := chartCopy(t)
 	edit(t, filepath.Join(older, "Chart.yaml"), func(text string) string {
 		return regexp.MustCompile(`(?m)^version: .*$`).ReplaceAllString(text, "version: 0.0.1")
 	})
@@ -129,6 +126,15 @@ func olderChart(t *testing.T) string {
 		return string(encoded)
 	})
 	return older
+}
+
+func chartCopy(t *testing.T) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "httpsmeshprobe")
+	if err := os.CopyFS(folder, os.DirFS(chart)); err != nil {
+		t.Fatal(err)
+	}
+	return folder
 }
 
 func edit(t *testing.T, path string, change func(string) string) {

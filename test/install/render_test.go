@@ -159,6 +159,19 @@ func TestContradictingValuesFailWithASentence(t *testing.T) {
 	}
 }
 
+// A chart out of a release needs no values: it goes with that release's image.
+func TestReleasedChartNamesItsImage(t *testing.T) {
+	released := chartCopy(t)
+	edit(t, filepath.Join(released, "Chart.yaml"), func(text string) string {
+		return strings.Replace(text, "appVersion: dev", "appVersion: v1.2.3", 1)
+	})
+	objects := objectsOf(t, helm(t, "template", "httpsmeshprobe", released), "")
+	got := objects["Deployment/httpsmeshprobe-manager"]["spec.template.spec.containers.0.image"]
+	if want := "ghcr.io/meshprobe/httpsmeshprobe:v1.2.3"; got != want {
+		t.Errorf("image: got %q, want %q", got, want)
+	}
+}
+
 // What is not in a chart rendered with defaults is rendered here, each value on its own object's place.
 func TestValuesArriveInTheObjects(t *testing.T) {
 	values := filepath.Join(t.TempDir(), "values.yaml")

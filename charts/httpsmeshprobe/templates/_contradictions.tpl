@@ -1,6 +1,6 @@
 {{/* Values that cannot go together. The schema has looked at each by itself. */}}
 {{- define "httpsmeshprobe.contradictions" -}}
-{{- if not .Values.image.repository }}
+{{- if not (include "httpsmeshprobe.repository" .) }}
 {{- fail "image.repository is empty, and no image is published yet: build one with the Dockerfile, push it where your nodes can pull it, and set image.repository" }}
 {{- end }}
 {{- if and .Values.image.tag .Values.image.digest }}

@@ -25,6 +25,12 @@
 {{- default (printf "%s-manager" (include "httpsmeshprobe.fullname" .)) .Values.serviceAccount.name }}
 {{- end }}
 
+{{/* A released chart goes with the released image. */}}
+{{- define "httpsmeshprobe.repository" -}}
+{{- if .Values.image.repository }}{{ .Values.image.repository }}
+{{- else if ne .Chart.AppVersion "dev" }}ghcr.io/meshprobe/httpsmeshprobe{{ end }}
+{{- end }}
+
 {{- define "httpsmeshprobe.selector" -}}
 app.kubernetes.io/name: {{ include "httpsmeshprobe.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
