@@ -1,5 +1,5 @@
-// Command generate writes what follows from config/crd, config/rbac and config/admission, so that nothing is written down
-// twice: the Roles of an operator for one namespace, the chart's copies of them all, and its values in docs/install.md. Run it at the repository's root,
+// Command generate writes what follows from config/crd, config/rbac, config/admission and config/prometheus, so that nothing
+// is written down twice: the Roles of an operator for one namespace, the chart's copies of them all, and its values in docs/install.md. Run it at the repository's root,
 // after controller-gen: go run ./config/generate
 package main
 
@@ -61,8 +61,13 @@ func generate(root string) (map[string][]byte, error) {
 	if files["docs/install.md"], err = withValues(root); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"exec", "objects", "pods", "policies"} {
-		if files[chart+"admission-"+name+".yaml"], err = read("config/admission/" + name + ".yaml"); err != nil {
+	for copied, source := range map[string]string{
+		"admission-exec.yaml": "admission/exec.yaml", "admission-objects.yaml": "admission/objects.yaml",
+		"admission-pods.yaml": "admission/pods.yaml", "admission-policies.yaml": "admission/policies.yaml",
+		"service-monitor.yaml": "prometheus/service_monitor.yaml", "prometheus-rule.yaml": "prometheus/rules.yaml",
+		"dashboard.json": "prometheus/httpsmeshprobe.json",
+	} {
+		if files[chart+copied], err = read("config/" + source); err != nil {
 			return nil, err
 		}
 	}

@@ -28,7 +28,7 @@ var meant = map[string][]difference{
 	},
 	"": {
 		{`^[A-Za-z]+/[-a-z.]+ metadata\.labels\.(helm\.sh/chart|app\.kubernetes\.io/(name|instance|version|managed-by))$`, "Helm's usual labels are on every object"},
-		{`^(Deployment|Service)/[-a-z]+ spec\.(selector|selector\.matchLabels|template\.metadata\.labels)\.app\.kubernetes\.io/instance$`, "two releases in a namespace must not take each other's pods"},
+		{`^(Deployment|Service|ServiceMonitor)/[-a-z]+ spec\.(selector|selector\.matchLabels|template\.metadata\.labels)\.app\.kubernetes\.io/instance$`, "two releases in a namespace must not take each other's pods"},
 		{`^Deployment/httpsmeshprobe-manager spec\.template\.spec\.containers\.0\.imagePullPolicy$`, "a value of the chart's; the API server's default otherwise"},
 		{`^CustomResourceDefinition/httpsmeshprobes\.meshprobe\.dev metadata\.annotations\.helm\.sh/resource-policy$`, "kept when the release is uninstalled"},
 		{`^ValidatingAdmissionPolicy/[-a-z]+ spec\.matchConditions\.0\.expression$`, "the chart knows the operator's namespace, and names its service account in full"},
@@ -39,9 +39,14 @@ func TestChartAndKustomizeMakeTheSame(t *testing.T) {
 	for scope, with := range map[string]struct{ overlay, namespace string }{
 		"cluster": {"config/default", "httpsmeshprobe-system"}, "namespace": {"config/namespaced", "shop"},
 	} {
-		byKustomize := objectsOf(t, kubectl(t, "kustomize", root+"/"+with.overlay), "")
-		byHelm := objectsOf(t, helm(t, "template", "httpsmeshprobe", chart, "-n", with.namespace,
-			"--set", "image.repository=httpsmeshprobe,image.tag=dev,scope="+scope), "shop-")
+		stream := kubectl(t, "kustomize", root+"/"+with.overlay)
+		values := "image.repository=httpsmeshprobe,image.tag=dev,scope=" + scope
+		if scope == "cluster" {
+			stream += "\n---\n" + kubectl(t, "kustomize", root+"/config/prometheus")
+			values += ",metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true"
+		}
+		byKustomize := objectsOf(t, stream, "")
+		byHelm := objectsOf(t, helm(t, "template", "httpsmeshprobe", chart, "-n", with.namespace, "--set", values), "shop-")
 		if len(byKustomize) < 10 || len(byHelm) < 10 {
 			t.Fatalf("%s: kustomize made %d objects, the chart %d", scope, len(byKustomize), len(byHelm))
 		}
@@ -141,6 +146,7 @@ func TestContradictingValuesFailWithASentence(t *testing.T) {
 		"scope=namespace,allowCrossNamespace=true":                    "the operator may read no other namespace",
 		"scope=namespace,metrics.enabled=true":                        "no right to ask who may have the metrics",
 		"metrics.enabled=false,metrics.certificateSecret=cert":        "no metrics are served",
+		"scope=namespace,metrics.dashboard.enabled=true":              "metrics.dashboard.enabled is true, but no metrics are served",
 		"replicas=2,leaderElection.enabled=false":                     "replicas is 2 without leaderElection.enabled",
 		"serviceAccount.create=false":                                 "name the service account that is there already",
 		"extraArgs[0]=--heartbeat=5m":                                 "which belongs to the value heartbeat",

@@ -15,6 +15,11 @@
 {{- if and .Values.metrics.certificateSecret (not (include "httpsmeshprobe.metrics" .)) }}
 {{- fail "metrics.certificateSecret is set, but no metrics are served: set metrics.enabled, or leave metrics.certificateSecret empty" }}
 {{- end }}
+{{- range $wanted := list "serviceMonitor" "prometheusRule" "dashboard" }}
+{{- if and (get $.Values.metrics $wanted).enabled (not (include "httpsmeshprobe.metrics" $)) }}
+{{- fail (printf "metrics.%s.enabled is true, but no metrics are served: set metrics.enabled and scope: cluster, or leave it off" $wanted) }}
+{{- end }}
+{{- end }}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail (printf "replicas is %d without leaderElection.enabled: all of them would work at the same probes; turn leader election on, or set replicas: 1" (int .Values.replicas)) }}
 {{- end }}
