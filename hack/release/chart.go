@@ -10,10 +10,13 @@ import (
 
 const chart = "httpsmeshprobe"
 
-var chartVersions = regexp.MustCompile(`(?m)^(version|appVersion):.*$`)
+var (
+	chartVersions = regexp.MustCompile(`(?m)^(version|appVersion):.*$`)
+	noRepository  = regexp.MustCompile(`(?m)^  repository: ""$`)
+)
 
-// packChart writes the chart with this release's version in its Chart.yaml. Helm's own packages bear the time at which
-// they were packed.
+// packChart writes the chart with this release's version in its Chart.yaml and the image's name in its values. Helm's own
+// packages bear the time at which they were packed.
 func (b *build) packChart(context.Context) error {
 	root := filepath.Join(b.Checkout, "charts", chart)
 	if _, err := os.Stat(root); os.IsNotExist(err) {
@@ -25,19 +28,24 @@ func (b *build) packChart(context.Context) error {
 	}
 	replaced := 0
 	for i, file := range files {
-		if file.name != chart+"/Chart.yaml" {
-			continue
+		switch file.name {
+		case chart + "/Chart.yaml":
+			files[i].content = chartVersions.ReplaceAllFunc(file.content, func(line []byte) []byte {
+				replaced++
+				if line[0] == 'a' {
+					return []byte("appVersion: " + b.Version)
+				}
+				return []byte("version: " + b.Number)
+			})
+		case chart + "/values.yaml":
+			files[i].content = noRepository.ReplaceAllFunc(file.content, func([]byte) []byte {
+				replaced++
+				return []byte("  repository: " + b.Image)
+			})
 		}
-		files[i].content = chartVersions.ReplaceAllFunc(file.content, func(line []byte) []byte {
-			replaced++
-			if line[0] == 'a' {
-				return []byte("appVersion: " + b.Version)
-			}
-			return []byte("version: " + b.Number)
-		})
 	}
-	if replaced != 2 {
-		return fmt.Errorf("%s/Chart.yaml must have a version and an appVersion, each once at the beginning of a line", root)
+	if replaced != 3 {
+		return fmt.Errorf("%s: Chart.yaml must have a version and an appVersion, each once at the beginning of a line, and values.yaml one empty repository, in image", root)
 	}
 	return writeTarGz(filepath.Join(b.Output, fmt.Sprintf("%s-%s.tgz", chart, b.Number)), files, b.Time)
 }

@@ -90,7 +90,7 @@ func standIn(t *testing.T) string {
 		"cmd/kubectl-meshprobe/main.go":     program,
 		"LICENSE":                           "Do what you will.\n",
 		"charts/httpsmeshprobe/Chart.yaml":  "apiVersion: v2\nname: httpsmeshprobe\nversion: 0.0.0\nappVersion: dev\n",
-		"charts/httpsmeshprobe/values.yaml": "version: 5\n",
+		"charts/httpsmeshprobe/values.yaml": "image:\n  repository: \"\"\nversion: 5\n",
 		"config/default/kustomization.yaml": "resources: [../manager]\n",
 		"config/manager/kustomization.yaml": "resources: [pod.yaml]\nimages: [{name: httpsmeshprobe, newName: httpsmeshprobe, newTag: dev}]\n",
 		"config/manager/pod.yaml":           "apiVersion: v1\nkind: Pod\nmetadata: {name: manager}\nspec: {containers: [{name: manager, image: httpsmeshprobe}]}\n",
@@ -140,7 +140,7 @@ func TestAReleaseForAllPlatforms(t *testing.T) {
 	if got, want := string(packages["httpsmeshprobe/Chart.yaml"]), "apiVersion: v2\nname: httpsmeshprobe\nversion: 1.2.3\nappVersion: v1.2.3\n"; got != want {
 		t.Errorf("the chart is\n%s", got)
 	}
-	if got := string(packages["httpsmeshprobe/values.yaml"]); got != "version: 5\n" {
+	if got := string(packages["httpsmeshprobe/values.yaml"]); got != "image:\n  repository: registry.example/httpsmeshprobe\nversion: 5\n" {
 		t.Errorf("the chart's values became %q", got)
 	}
 }
@@ -247,7 +247,7 @@ func TestAReleaseOfThisCheckout(t *testing.T) {
 	checkSums(t, b.Output)
 
 	contents := untar(t, files["kubectl-meshprobe_v1.2.3_"+here.String()+".tar.gz"])
-	checkVersion(t, contents["kubectl-meshprobe"], "--version")
+	checkVersion(t, contents["kubectl-meshprobe"], "version")
 	layers := untar(t, files["httpsmeshprobe_v1.2.3_image.tar"])
 	programs := layerWith(t, layers, "manager")
 	checkVersion(t, programs["manager"], "--version")
