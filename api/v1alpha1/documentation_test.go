@@ -3,11 +3,14 @@ package v1alpha1_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // schema is the schema of the resource definition that is deployed.
@@ -99,4 +102,68 @@ func TestEveryRuleHasAMessage(t *testing.T) {
 	if rules == 0 {
 		t.Error("no rules were found")
 	}
+}
+
+var (
+	fenced = regexp.MustCompile("(?ms)^```(yaml|sh)\n(.*?)^```$")
+	// heredoc is what a command of shell reads from standard input.
+	heredoc = regexp.MustCompile(`(?ms)<<'([A-Z]+)'$\n(.*?)^([A-Z]+)$`)
+)
+
+// What a person copies from a page is taken by the API server as it is.
+func TestEveryProbeOnThePagesIsAccepted(t *testing.T) {
+	ctx := needAPIServer(t)
+	namespace := newNamespace(t, ctx)
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readmes, err := filepath.Glob(filepath.Join("..", "..", "README*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for _, page := range append(readmes, pages...) {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, shown := range probesIn(string(content)) {
+			count++
+			var object unstructured.Unstructured
+			if err := yaml.Unmarshal([]byte(shown), &object.Object); err != nil {
+				t.Errorf("%s: %v in\n%s", page, err, shown)
+				continue
+			}
+			object.SetNamespace(namespace)
+			if err := asClient.Create(ctx, &object, client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict)); err != nil {
+				t.Errorf("%s: %v in\n%s", page, err, shown)
+			}
+		}
+	}
+	if count < 4 {
+		t.Errorf("only %d probes were found", count)
+	}
+}
+
+// probesIn are the HTTPSMeshProbes in a page's blocks of YAML, and in what its commands read.
+func probesIn(page string) []string {
+	var probes []string
+	for _, block := range fenced.FindAllStringSubmatch(page, -1) {
+		texts := []string{block[2]}
+		if block[1] == "sh" {
+			texts = nil
+			for _, here := range heredoc.FindAllStringSubmatch(block[2], -1) {
+				texts = append(texts, here[2])
+			}
+		}
+		for _, text := range texts {
+			for _, document := range strings.Split(text, "\n---\n") {
+				if strings.Contains("\n"+document, "\nkind: HTTPSMeshProbe\n") {
+					probes = append(probes, document)
+				}
+			}
+		}
+	}
+	return probes
 }
