@@ -49,6 +49,7 @@ func TestHelmInstallsUpgradesAndUninstalls(t *testing.T) {
 	}
 	apply(t, strictProbe("shop", "strict"))
 	awaitReady(t, "shop", "strict", "True Verified")
+	checkHeld(t, "system:serviceaccount:"+releaseIn+":httpsmeshprobe-manager", "shop")
 	uid := kubectl(t, "-n", "shop", "get", "hmp", "strict", "-o", "jsonpath={.metadata.uid}")
 
 	helm(t, slices.Concat([]string{"upgrade", release, chart}, begin, labValues)...)
@@ -89,6 +90,7 @@ func TestHelmInOneNamespace(t *testing.T) {
 	helm(t, slices.Concat([]string{"install", release, chart, "-n", "team-c", "--wait", "--timeout", "2m"}, with)...)
 	apply(t, strictProbe("team-c", "strict")+"---"+strictProbe("team-d", "strict"))
 	awaitReady(t, "team-c", "strict", "True Verified")
+	checkHeld(t, "system:serviceaccount:team-c:httpsmeshprobe-manager", "team-c")
 	checkLeftAlone(t, "team-d")
 	helm(t, slices.Concat([]string{"install", release, chart, "-n", "team-d", "--dry-run=server", "--set", "crds.install=false"}, with)...)
 	if out, err := helmTry(t.Context(), slices.Concat([]string{"install", release, chart, "-n", "team-d", "--dry-run=server"}, with)...); err == nil || !strings.Contains(out, crd) {

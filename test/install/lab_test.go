@@ -113,6 +113,18 @@ func awaitReady(t *testing.T, namespace, probe, want string) string {
 	return message
 }
 
+// checkHeld expects the admission policies to keep an operator from anything but its agent; they take some seconds.
+func checkHeld(t *testing.T, operator, namespace string) {
+	t.Helper()
+	await(t, operator+" to be held to its agent", func() error {
+		out, err := kubectlTry(t.Context(), "--as="+operator, "-n", namespace, "exec", "deployment/meshprobe-sleep", "-c", "sleep", "--", "id")
+		if err == nil || !strings.Contains(err.Error(), "the operator may run its agent and nothing else") {
+			return fmt.Errorf("id in the client: %q, %v", out, err)
+		}
+		return nil
+	})
+}
+
 func strictProbe(namespace, name string) string {
 	return fmt.Sprintf(`
 apiVersion: meshprobe.dev/v1alpha1

@@ -29,6 +29,7 @@ func TestOneNamespace(t *testing.T) {
 	}
 	kubectl(t, "apply", "-k", root+"/config/lab/namespaced")
 	awaitReady(t, "team-a", "strict", "True Verified")
+	checkHeld(t, operator, "team-a")
 	checkRights(t, operator)
 	checkLeftAlone(t, "team-b")
 	followRootNamespace(t)
