@@ -260,8 +260,26 @@ func TestAReleaseOfThisCheckout(t *testing.T) {
 	} {
 		checkSBOM(t, files[program+here.String()+".cdx.json"], modules)
 	}
-	if content := string(files["install.yaml"]); strings.Count(content, "kind: CustomResourceDefinition\n") != 1 || !strings.Contains(content, b.Image+":v1.2.3@"+b.digest) {
-		t.Error("install.yaml lacks the resource definition, or the image of the release")
+	for _, name := range []string{"install.yaml", "install-namespaced.yaml"} {
+		content := string(files[name])
+		if strings.Count(content, "kind: CustomResourceDefinition\n") != 1 || !strings.Contains(content, "image: "+b.Image+":v1.2.3@"+b.digest+"\n") {
+			t.Errorf("%s lacks the resource definition, or the image of the release", name)
+		}
+	}
+	checkChart(t, b)
+}
+
+// checkChart has Helm render the chart as it is packed.
+func checkChart(t *testing.T, b *build) {
+	t.Helper()
+	helm := filepath.Join("..", "..", "bin", "helm")
+	if _, err := os.Stat(helm); err != nil {
+		t.Log("there is no bin/helm: the chart is not rendered")
+		return
+	}
+	rendered, err := exec.CommandContext(t.Context(), helm, "template", "tried", filepath.Join(b.Output, "httpsmeshprobe-1.2.3.tgz")).CombinedOutput()
+	if err != nil || !strings.Contains(string(rendered), "image: "+b.Image+":v1.2.3\n") || !strings.Contains(string(rendered), "helm.sh/chart: httpsmeshprobe-1.2.3\n") {
+		t.Errorf("the chart does not render to the release's image: %v\n%s", err, rendered)
 	}
 }
 
