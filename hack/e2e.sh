@@ -7,6 +7,7 @@ name=${LAB_NAME:-e2e}
 [ -n "${KEEP_LAB:-}" ] || trap 'bin/lab down --name "$name"' EXIT
 trap 'exit 130' INT TERM
 
+make --no-print-directory bin/promtool
 bin/lab up --name "$name"
 hack/deploy.sh "$name"
 go test -trimpath -c -o bin/e2e.test ./test/e2e
