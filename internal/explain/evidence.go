@@ -41,7 +41,7 @@ func notes(probe *api.HTTPSMeshProbe, policy Judgement, now time.Time) []string 
 		notes = append(notes, fmt.Sprintf("the status says PolicyInEffect %s (%s), and computed now it is %s (%s): either it has just changed, or the operator sees other objects than you do",
 			told.Status, told.Reason, policy.Status, policy.Reason))
 	}
-	if late(probe, now) {
+	if Late(probe, now) {
 		notes = append(notes, fmt.Sprintf("the last run is %s old, at an interval of %s: does the operator run?",
 			now.Sub(probe.Status.LastProbeTime.Time).Round(time.Second), probe.Spec.Interval.Duration))
 	}
@@ -52,8 +52,8 @@ func notes(probe *api.HTTPSMeshProbe, policy Judgement, now time.Time) []string 
 // by default (--heartbeat).
 const statusHeartbeat = 2 * time.Minute
 
-// late says that the last run in the status is longer ago than a probe that is not suspended ever leaves it.
-func late(probe *api.HTTPSMeshProbe, now time.Time) bool {
+// Late says that the last run in the status is longer ago than a probe that is not suspended ever leaves it.
+func Late(probe *api.HTTPSMeshProbe, now time.Time) bool {
 	last := probe.Status.LastProbeTime
 	return last != nil && !probe.Spec.Suspend && now.Sub(last.Time) > 2*probe.Spec.Interval.Duration+statusHeartbeat
 }

@@ -94,7 +94,7 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 		Namespace: probe.Namespace, Name: probe.Name, Target: target(i),
 		Sidecar: probe.Spec.Target.Sidecar, Mode: probe.Spec.MTLS.Mode, ClientMode: probe.Spec.MTLS.ClientMode,
 		Ready: condition(probe, api.ConditionReady), Stalled: condition(probe, api.ConditionStalled),
-		Outdated: probe.Status.ObservedGeneration != probe.Generation || late(probe, now),
+		Outdated: probe.Status.ObservedGeneration != probe.Generation || Late(probe, now),
 	}
 	if obstacle := obstacleTo(i); obstacle != nil {
 		e.Policy = *obstacle

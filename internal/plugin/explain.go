@@ -55,12 +55,16 @@ func (s *session) explainCommand() *cobra.Command {
 			return s.explainProbe(command.Context(), o, args[0])
 		},
 	}
-	flags := command.Flags()
-	flags.StringVar(&o.place.IstioNamespace, "istio-namespace", "istio-system", "where istiod and its mesh config are")
-	flags.StringVar(&o.place.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
+	addPlaceFlags(command, &o.place)
 	addChoice(command, &o.output, "output", "o", "text", "output format", "text", "json")
 	o.files.addTo(command)
 	return command
+}
+
+// addPlaceFlags lets the person say where Istio is.
+func addPlaceFlags(command *cobra.Command, place *inventory.Place) {
+	command.Flags().StringVar(&place.IstioNamespace, "istio-namespace", "istio-system", "where istiod and its mesh config are")
+	command.Flags().StringVar(&place.ClusterDomain, "cluster-domain", "cluster.local", "the cluster's DNS domain")
 }
 
 func (o explainOptions) validate(args []string) error {

@@ -106,6 +106,7 @@ func (s *session) command() *cobra.Command {
 		s.runCommand(),
 		s.triggerCommand(),
 		s.explainCommand(),
+		s.uiCommand(),
 		s.versionCommand(),
 	)
 	return root
