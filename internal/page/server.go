@@ -92,7 +92,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	server.RegisterOnShutdown(func() { close(s.ending) })
 	var group sync.WaitGroup
-	group.Go(func() { (&watcher{client: s.options.Client, namespace: s.options.Namespace, board: s.board, sentence: s.options.Sentence}).run(ctx) })
+	group.Go(func() {
+		(&watcher{client: s.options.Client, namespace: s.options.Namespace, board: s.board, sentence: s.options.Sentence}).run(ctx)
+	})
 	group.Go(func() {
 		<-ctx.Done()
 		within, cancel := context.WithTimeout(context.Background(), endTimeout)

@@ -99,8 +99,42 @@ function verdict(row) {
   return parts;
 }
 
-function explained(explanation) {
-  return explanation.problem ? [] : [];
+function explained(e) {
+  const title = element("h2", {}, "Declared, computed, observed");
+  if (e.problem) return [title, element("p", { class: "missing" }, `What Istio computes cannot be told: ${e.problem}.`)];
+  const state = { True: "verified", False: "refuted" }[e.policy.status] ?? "unknown";
+  return [title,
+    element("p", { class: "word " + state }, symbol(state), words(e.policy.reason)),
+    element("p", { class: "message" }, e.policy.message),
+    answers(e.paths), ...deciders(e.endpoints ?? []),
+    ...listed("To change", e.changes ?? [], (change) => [element("b", {}, change.object), element("span", { class: "more" }, change.advice)]),
+    ...listed("Good to know", e.notes ?? [], (note) => [note])];
+}
+
+function answers(paths) {
+  return table("What each path is to see by the spec and by Istio's policies, and what it saw", "answers", ["Path", "Declared", "Computed", "Observed"],
+    paths.map((one) => [one.name,
+      answer(one.declared, one.declaredWhy),
+      answer(one.computed || "nothing single", one.computedWhy, one.promised === "Mismatch"),
+      answer(one.observed || "no run yet", one.evidence, one.outcome === "Mismatch")]));
+}
+
+function answer(what, why, unlike) {
+  return element("div", {}, unlike ? symbol("refuted") : "", element("span", { class: "observed" }, what), element("span", { class: "more" }, why ?? ""));
+}
+
+function deciders(endpoints) {
+  return listed("Who decides", endpoints, (one) => {
+    const lost = one.overridden?.length ? `; without effect: ${one.overridden.join(", ")}` : "";
+    const names = one.count > one.names.length ? `${one.names.join(", ")} and ${one.count - one.names.length} more` : one.names.join(", ");
+    return [element("b", {}, one.why || one.enforced), lost,
+      element("span", { class: "more" }, `The client's sidecar sends ${one.sends}${one.sendsWhy ? `: ${one.sendsWhy}` : ""}`),
+      element("span", { class: "more" }, `before ${names}`)];
+  });
+}
+
+function listed(title, some, show) {
+  return some.length ? [element("h3", { class: "words" }, title), element("ul", { class: "list" }, ...some.map((one) => element("li", {}, ...show(one))))] : [];
 }
 
 function paths(all) {
@@ -123,17 +157,18 @@ function endpoints(some) {
 
 function conditions(all) {
   if (!all.length) return [];
-  return [element("h2", {}, "Conditions"), element("table", { role: "table", class: "conditions" },
-    element("caption", { class: "unseen" }, "The conditions of the status, word for word"),
-    element("thead", { role: "rowgroup" }, element("tr", { role: "row" },
-      ...["Type", "Status", "Reason", "Message", "Since"].map((label) => element("th", { role: "columnheader", scope: "col" }, label)))),
-    element("tbody", { role: "rowgroup" }, ...all.map((one) => element("tr", { role: "row" },
-      element("th", { role: "rowheader", scope: "row" }, one.type),
-      cell("Status", one.status), cell("Reason", one.reason), cell("Message", one.message), cell("Since", time(one.since))))))];
+  return [element("h2", {}, "Conditions"), table("The conditions of the status, word for word", "conditions", ["Type", "Status", "Reason", "Message", "Since"],
+    all.map((one) => [one.type, one.status, one.reason, one.message, time(one.since)]))];
 }
 
-function cell(label, content) {
-  return element("td", { role: "cell", "data-label": label }, content);
+// table has its roles spelled out: on a narrow screen it is laid out as blocks, and must stay a table for who hears it.
+function table(caption, name, columns, rows) {
+  return element("table", { role: "table", class: "plain " + name },
+    element("caption", { class: "unseen" }, caption),
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...columns.map((label) => element("th", { role: "columnheader", scope: "col" }, label)))),
+    element("tbody", { role: "rowgroup" }, ...rows.map(([first, ...others]) => element("tr", { role: "row" },
+      element("th", { role: "rowheader", scope: "row" }, first),
+      ...others.map((content, i) => element("td", { role: "cell", "data-label": columns[i + 1] }, content))))));
 }
 
 function happened(history, missing) {
