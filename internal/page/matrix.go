@@ -15,13 +15,13 @@ import (
 type State string
 
 const (
-	// Verified: what was observed is what was expected.
+	// Verified says that what was observed is what was expected.
 	Verified State = "verified"
-	// Refuted: it is not.
+	// Refuted says that it is not.
 	Refuted State = "refuted"
-	// Unknown: it could not be told, or what is known is too old to stand for the present.
+	// Unknown says that it could not be told, or what is known is too old to stand for the present.
 	Unknown State = "unknown"
-	// Wavering: the condition stands, and the latest run contradicts it, fewer times in a row than failureThreshold.
+	// Wavering says that the condition stands, and the latest run contradicts it, fewer times in a row than failureThreshold.
 	Wavering State = "wavering"
 )
 
@@ -118,7 +118,7 @@ func markAsOld(row *Row, probe *api.HTTPSMeshProbe, now time.Time) {
 
 func takeBack(row *Row, reason, message string) {
 	row.Ready = Judgement{State: Unknown, Reason: reason, Message: message}
-	row.Policy.State = Unknown
+	row.Policy.State, row.Policy.Reason = Unknown, reason
 	for i := range row.Paths {
 		row.Paths[i].State, row.Paths[i].Reason = Unknown, reason
 		row.Paths[i].Earlier = row.Paths[i].Observed != ""

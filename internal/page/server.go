@@ -142,7 +142,7 @@ type About struct {
 }
 
 func (s *Server) about(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, About{Cluster: s.options.Cluster, Namespace: s.options.Namespace})
+	answer(w, About{Cluster: s.options.Cluster, Namespace: s.options.Namespace})
 }
 
 // ProbePage is all that the page shows of one probe.
@@ -156,7 +156,7 @@ type ProbePage struct {
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	probe, seen, ok := s.board.Detail(keyIn(r))
 	if !ok {
-		answer(w, http.StatusNotFound, noProbe(r))
+		answer(w, noProbe(r))
 		return
 	}
 	events, err := s.events(r.Context(), probe)
@@ -164,7 +164,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		page.EventsMissing = s.options.Sentence(err)
 	}
-	answer(w, http.StatusOK, page)
+	answer(w, page)
 }
 
 // events are the Events about a probe.
@@ -181,17 +181,17 @@ func (s *Server) events(ctx context.Context, probe *api.HTTPSMeshProbe) ([]event
 func (s *Server) explanation(w http.ResponseWriter, r *http.Request) {
 	probe, _, ok := s.board.Detail(keyIn(r))
 	if !ok {
-		answer(w, http.StatusNotFound, noProbe(r))
+		answer(w, noProbe(r))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), explainTimeout)
 	defer cancel()
 	found, err := inventory.GatherPolicies(ctx, s.options.Client, probe, s.options.Place)
 	if err != nil {
-		answer(w, http.StatusBadGateway, problem{s.options.Sentence(err)})
+		answer(w, problem{Problem: s.options.Sentence(err)})
 		return
 	}
-	answer(w, http.StatusOK, explain.Of(found, time.Now()))
+	answer(w, explain.Of(found, time.Now()))
 }
 
 func keyIn(r *http.Request) types.NamespacedName {
@@ -199,20 +199,21 @@ func keyIn(r *http.Request) types.NamespacedName {
 }
 
 func noProbe(r *http.Request) problem {
-	return problem{fmt.Sprintf("there is no HTTPSMeshProbe %s", keyIn(r))}
+	return problem{Problem: fmt.Sprintf("there is no HTTPSMeshProbe %s", keyIn(r)), Gone: true}
 }
 
+// problem is an answer too, and no fault of the page: the person lacks a right, or a probe is gone.
 type problem struct {
 	Problem string `json:"problem"`
+	Gone    bool   `json:"gone,omitempty"`
 }
 
-func answer(w http.ResponseWriter, code int, body any) {
+func answer(w http.ResponseWriter, body any) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
 	_, _ = w.Write(encoded)
 }

@@ -53,7 +53,7 @@ export class Detail {
   #draw(probe, explanation) {
     if (probe.problem) {
       // What was drawn before stays: the banner says since when it is old.
-      if (probe.status === 404) {
+      if (probe.gone) {
         this.#part("verdict", probe, () => [element("p", { class: "word unknown" }, symbol("unknown"), "There is no such probe, or not any more.")]);
         for (const part of Object.keys(this.parts)) if (part !== "verdict") this.#part(part, null, () => []);
       }
@@ -81,10 +81,9 @@ export class Detail {
 async function ask(address) {
   try {
     const response = await fetch(address);
-    const body = await response.json();
-    return response.ok ? body : { problem: body.problem, status: response.status };
+    return response.ok ? await response.json() : { problem: await response.text() };
   } catch (fault) {
-    return { problem: String(fault), status: 0 };
+    return { problem: String(fault) };
   }
 }
 
@@ -116,7 +115,7 @@ function answers(paths) {
     paths.map((one) => [one.name,
       answer(one.declared, one.declaredWhy),
       answer(one.computed || "nothing single", one.computedWhy, one.promised === "Mismatch"),
-      answer(one.observed || "no run yet", one.evidence, one.outcome === "Mismatch")]));
+      answer(one.observed || "no run yet", "", one.outcome === "Mismatch")]));
 }
 
 function answer(what, why, unlike) {
