@@ -46,6 +46,15 @@ test-install: bin/lab bin/helm ## install, upgrade and remove the operator on a 
 test-alerts: bin/promtool ## test the alerts by promtool, and that each has its runbook
 	@PROMTOOL=$(CURDIR)/bin/promtool go test -trimpath -count=1 ./config/prometheus/...
 
+.PHONY: test-browser
+test-browser: bin/lab ## test the page of kubectl meshprobe ui in Chromium, which is installed if need be (Debian, root)
+	@hack/chromium.sh
+	@cd test/browser && KUBEBUILDER_ASSETS=$$(../../bin/lab assets) go test -trimpath -count=1 ./...
+
+.PHONY: screenshots
+screenshots: bin/lab ## make the pictures in docs/images anew, of probes on a lab of their own
+	@hack/screenshots.sh
+
 .PHONY: bench
 bench: bin/lab ## measure probes and apply-to-Ready on a lab of their own
 	@hack/bench.sh

@@ -25,6 +25,8 @@ gitops() { (cd test/gitops && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 release() { make --no-print-directory bin/cyclonedx-gomod && (cd hack/release && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Prometheus' own tests of rules, by the promtool of Debian's package.
 alerts() { make --no-print-directory test-alerts; }
+# The page of kubectl meshprobe ui, in a real browser over a real API server.
+page() { (cd test/browser && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Not bin/lab as make builds it: where it cannot be built (not Linux), the rest still runs.
 lab_program() { make --no-print-directory bin/lab; }
 
@@ -46,6 +48,13 @@ if command -v dpkg-deb >/dev/null || [ -x bin/promtool ]; then
   part "alerts: promtool" alerts
 else
   left_out+=("alerts: they need promtool, which comes from Debian's package; hack/prometheus.sh says how")
+fi
+if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
+  left_out+=("page in Chromium: it needs the lab's kube-apiserver")
+elif reason=$(hack/chromium.sh 2>&1); then
+  part "page in Chromium" page
+else
+  left_out+=("page in Chromium: $(tail -n 1 <<<"$reason")")
 fi
 part "lab: its own tests" lab_module
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then

@@ -128,12 +128,12 @@ func takeBack(row *Row, reason, message string) {
 // isOverdue says whether a verdict that rests on runs has had no new run for too long.
 func isOverdue(probe *api.HTTPSMeshProbe, now time.Time) bool {
 	ready := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReady)
-	if ready == nil || probe.Status.LastProbeTime == nil || probe.Spec.Suspend {
+	if ready == nil {
 		return false
 	}
 	switch ready.Reason {
 	case api.ReasonVerified, api.ReasonRefuted, api.ReasonUndetermined:
-		return now.Sub(probe.Status.LastProbeTime.Time) > explain.StaleAfter(probe.Spec.Interval)
+		return explain.Late(probe, now)
 	}
 	return false
 }

@@ -1,11 +1,17 @@
-// Command screenshots makes pictures of the page of kubectl meshprobe ui: screenshots ADDRESS FOLDER
+// Command screenshots makes pictures of the page of kubectl meshprobe ui, light and dark:
+//
+//	screenshots PLUGIN PREFIX [PATH [WIDTH]]
+//
+// starts PLUGIN ui, and writes PREFIX-light.png and PREFIX-dark.png.
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,61 +20,70 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/test/browser"
 )
 
-type picture struct {
-	name, scheme, path string
-	width, height      int64
-}
-
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: screenshots ADDRESS FOLDER")
+	if len(os.Args) < 3 || len(os.Args) > 5 {
+		fmt.Fprintln(os.Stderr, "usage: screenshots PLUGIN PREFIX [PATH [WIDTH]]")
 		os.Exit(2)
 	}
-	if err := take(os.Args[1], os.Args[2]); err != nil {
+	path, width := "/", int64(1280)
+	if len(os.Args) > 3 {
+		path = os.Args[3]
+	}
+	if len(os.Args) > 4 {
+		width, _ = strconv.ParseInt(os.Args[4], 10, 64)
+	}
+	if err := serveAndTake(os.Args[1], os.Args[2], path, width); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func take(address, folder string) error {
+func serveAndTake(plugin, prefix, path string, width int64) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	command := exec.CommandContext(ctx, plugin, "ui")
+	command.Stderr = os.Stderr
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		cancel()
+		_ = command.Wait()
+	}()
+	address, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("%s ui gave no address: %w", plugin, err)
+	}
+	return take(ctx, strings.TrimSpace(address), prefix, path, width)
+}
+
+func take(ctx context.Context, address, prefix, path string, width int64) error {
 	tab, end, err := browser.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if err := tab.Do(chromedp.Navigate(address), chromedp.WaitVisible(chromedp.CSS("[data-data=live] #rows tr"))); err != nil {
-		return err
-	}
 	base, _, _ := strings.Cut(address, "/?")
-	var pictures []picture
 	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int64{1280, 380} {
-			pictures = append(pictures,
-				picture{fmt.Sprintf("all-%s-%d", scheme, width), scheme, "/", width, 720},
-				picture{fmt.Sprintf("one-%s-%d", scheme, width), scheme, os.Getenv("PROBE"), width, 720})
+		if err := tab.Prefer("prefers-color-scheme", scheme); err != nil {
+			return err
 		}
-	}
-	for _, p := range pictures {
-		if err := p.take(tab, base, folder); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		drawn := chromedp.WaitVisible(chromedp.CSS("[data-data=live] section:not([hidden]) :is(#rows tr, .answers)"))
+		if err := tab.Do(chromedp.EmulateViewport(width, 600), chromedp.Navigate(address), chromedp.Navigate(base+path), drawn); err != nil {
+			return err
+		}
+		image, err := chromedp.Run(tab.Context, chromedp.FullScreenshot(100))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(prefix+"-"+scheme+".png", image, 0o644); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func (p picture) take(tab *browser.Tab, base, folder string) error {
-	if err := tab.Prefer("prefers-color-scheme", p.scheme); err != nil {
-		return err
-	}
-	wait := chromedp.WaitVisible(chromedp.CSS("[data-data=live] section:not([hidden]) :is(tbody tr, .path)"))
-	if err := tab.Do(chromedp.EmulateViewport(p.width, p.height), chromedp.Navigate(base+p.path), wait); err != nil {
-		return err
-	}
-	image, err := chromedp.Run(tab.Context, chromedp.FullScreenshot(100))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(folder, p.name+".png"), image, 0o644)
 }
