@@ -201,7 +201,9 @@ func alertQueries(t *testing.T, ns string) (queries []string) {
 	t.Helper()
 	var rule struct {
 		Spec struct {
-			Groups []struct{ Rules []struct{ Alert, Expr string } }
+			Groups []struct {
+				Rules []struct{ Alert, Expr string }
+			}
 		}
 	}
 	decode(t, "rules.yaml", &rule)
@@ -235,8 +237,10 @@ func ofNamespace(selector, ns string) string {
 func dashboardQueries(t *testing.T, ns string) (queries []string) {
 	t.Helper()
 	var board struct {
-		Templating struct{ List []struct{ Name, Definition string } }
-		Panels     []struct {
+		Templating struct {
+			List []struct{ Name, Definition string }
+		}
+		Panels []struct {
 			Title   string
 			Targets []struct{ Expr string }
 		}
