@@ -24,8 +24,9 @@ func (b *build) buildImage(ctx context.Context) error {
 	}
 	for _, architecture := range b.Architectures {
 		for _, program := range []string{"manager", "probe"} {
-			name := fmt.Sprintf("%s_%s_linux_%s", program, b.Version, architecture)
-			if err := b.writeSBOM(ctx, filepath.Join(programs, program+"_"+architecture), name); err != nil {
+			p := platform{"linux", architecture}
+			name := fmt.Sprintf("%s_%s_%s", program, b.Version, p)
+			if err := b.writeSBOM(ctx, p, filepath.Join(programs, program+"_"+architecture), name); err != nil {
 				return err
 			}
 		}

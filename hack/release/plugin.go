@@ -52,7 +52,7 @@ func (b *build) archivePlugin(ctx context.Context, p platform, license []byte) (
 	if err := b.compile(ctx, p, "./cmd/"+plugin, program); err != nil {
 		return archive, err
 	}
-	if err := b.writeSBOM(ctx, program, name); err != nil {
+	if err := b.writeSBOM(ctx, p, program, name); err != nil {
 		return archive, err
 	}
 	content, err := os.ReadFile(program)

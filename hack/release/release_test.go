@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,6 +131,11 @@ func TestAReleaseForAllPlatforms(t *testing.T) {
 		checkPluginArchive(t, p, files)
 	}
 	checkKrewManifest(t, files)
+	for name, content := range files {
+		if platform, isSBOM := strings.CutSuffix(name, ".cdx.json"); isSBOM {
+			checkPlatform(t, name, content, platform[strings.Index(platform, "v1.2.3_")+len("v1.2.3_"):])
+		}
+	}
 	if notes := string(files["RELEASE_NOTES.md"]); notes != "### Added\n- What is new.\n" {
 		t.Errorf("the notes say %q", notes)
 	}
@@ -292,6 +298,24 @@ func checkVersion(t *testing.T, program []byte, argument string) {
 	out, err := exec.CommandContext(t.Context(), path, argument).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "v1.2.3") {
 		t.Errorf("%s prints %q (%v)", argument, out, err)
+	}
+}
+
+// checkPlatform looks whether an SBOM is about a program for a platform.
+func checkPlatform(t *testing.T, name string, content []byte, want string) {
+	t.Helper()
+	var sbom struct {
+		Metadata struct{ Component struct{ PURL string } }
+	}
+	if err := yaml.Unmarshal(content, &sbom); err != nil {
+		t.Fatal(err)
+	}
+	purl, err := url.Parse(sbom.Metadata.Component.PURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := purl.Query().Get("goos") + "_" + purl.Query().Get("goarch"); got != want {
+		t.Errorf("%s is about %s", name, sbom.Metadata.Component.PURL)
 	}
 }
 
