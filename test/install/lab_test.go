@@ -118,8 +118,11 @@ func checkHeld(t *testing.T, operator, namespace string) {
 	t.Helper()
 	await(t, operator+" to be held to its agent", func() error {
 		out, err := kubectlTry(t.Context(), "--as="+operator, "-n", namespace, "exec", "deployment/meshprobe-sleep", "-c", "sleep", "--", "id")
-		if err == nil || !strings.Contains(err.Error(), "the operator may run its agent and nothing else") {
-			return fmt.Errorf("id in the client: %q, %v", out, err)
+		if err == nil {
+			return fmt.Errorf("id in the client was let through: %q", out)
+		}
+		if !strings.Contains(err.Error(), "the operator may run its agent and nothing else") {
+			return fmt.Errorf("id in the client failed otherwise: %w", err)
 		}
 		return nil
 	})
