@@ -3,6 +3,7 @@ package plugin
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -132,16 +133,11 @@ func (s *session) unknownContext(err error) string {
 		return oneLine(err.Error())
 	}
 	return "the kubeconfig has no context \"" + *s.flags.Context + "\"" +
-		didYouMean(*s.flags.Context, contextNames(raw.Contexts), "kubectl config get-contexts lists them")
+		didYouMean(*s.flags.Context, keys(raw.Contexts), "kubectl config get-contexts lists them")
 }
 
-func contextNames[T any](contexts map[string]T) []string {
-	names := make([]string, 0, len(contexts))
-	for name := range contexts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+func keys[T any](named map[string]T) []string {
+	return slices.Sorted(maps.Keys(named))
 }
 
 // missingRight names the verb and the resource, and who can grant it. What admission forbids has words of its own.

@@ -107,6 +107,7 @@ func (s *session) command() *cobra.Command {
 		s.triggerCommand(),
 		s.explainCommand(),
 		s.uiCommand(),
+		s.completionCommand(),
 		s.versionCommand(),
 	)
 	return root

@@ -2,10 +2,8 @@ package plugin
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
-	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -75,51 +73,4 @@ func requireNamespace(ctx context.Context, reader client.Reader, name string) er
 		names = append(names, all.Items[i].Name)
 	}
 	return failure("there is no namespace %q%s", name, didYouMean(name, names, ""))
-}
-
-// completeProbes offers the names of probes in the namespace that are not there yet.
-func (s *session) completeProbes(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cluster, err := s.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	namespace, err := s.namespace()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var probes api.HTTPSMeshProbeList
-	if err := cluster.List(command.Context(), &probes, client.InNamespace(namespace)); err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var offered []string
-	for i := range probes.Items {
-		if probe := &probes.Items[i]; !slices.Contains(args, probe.Name) {
-			offered = append(offered, fmt.Sprintf("%s\tsidecar %s, mTLS %s", probe.Name, probe.Spec.Target.Sidecar, probe.Spec.MTLS.Mode))
-		}
-	}
-	return offered, cobra.ShellCompDirectiveNoFileComp
-}
-
-func (s *session) completeNamespaces(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	cluster, err := s.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var namespaces corev1.NamespaceList
-	if err := cluster.List(command.Context(), &namespaces); err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for i := range namespaces.Items {
-		names = append(names, namespaces.Items[i].Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-func (s *session) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	raw, err := s.flags.ToRawKubeConfigLoader().RawConfig()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	return contextNames(raw.Contexts), cobra.ShellCompDirectiveNoFileComp
 }
