@@ -60,26 +60,35 @@ func (s *session) await(ctx context.Context, cluster client.WithWatch, a *awaite
 	silence := time.NewTimer(a.silence)
 	defer silence.Stop()
 	var trouble error
+	// The probe has just been written; what comes after that is what is waited for.
+	version := a.probe.ResourceVersion
 	for {
 		shown.say(a.title(), a.stage())
-		if a.settled(a.probe) {
+		var err error
+		if version == "" {
+			version, err = a.look(ctx, cluster)
+		}
+		if a.ending.Reason != "" || a.settled(a.probe) {
 			return
 		}
-		err := s.followProbe(ctx, cluster, a, shown, silence.C)
+		if err == nil {
+			err = s.followProbe(ctx, cluster, a, version, shown, silence.C)
+		}
+		version = ""
 		switch {
 		case err == nil:
 			return
 		case ctx.Err() != nil:
 			a.ending = a.outOfTime(ctx, trouble)
 			return
-		case errors.Is(err, errWatchEnded):
-			continue
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), meta.IsNoMatchError(err), apierrors.IsNotFound(err):
 			a.ending = report.Ending{Reason: endedCluster, Message: s.sentence(err)}
 			return
 		}
-		trouble = errors.New(s.sentence(err))
-		shown.say(a.title(), trouble.Error()+"; trying again")
+		if !errors.Is(err, errWatchEnded) {
+			trouble = errors.New(s.sentence(err))
+			shown.say(a.title(), trouble.Error()+"; trying again")
+		}
 		select {
 		case <-ctx.Done():
 			a.ending = a.outOfTime(ctx, trouble)
@@ -92,23 +101,30 @@ func (s *session) await(ctx context.Context, cluster client.WithWatch, a *awaite
 // errWatchEnded says that the API server ended a watch, which it does now and then.
 var errWatchEnded = errors.New("the watch ended")
 
-// followProbe returns nil when nothing more is to be waited for.
-func (s *session) followProbe(ctx context.Context, cluster client.WithWatch, a *awaited, shown *progress, silence <-chan time.Time) error {
-	only := client.ListOptions{Namespace: a.probe.Namespace, FieldSelector: fields.OneTermEqualSelector("metadata.name", a.probe.Name)}
+// look reads the probe anew, and returns as of when that is so. It sets ending where there is no such probe any more.
+func (a *awaited) look(ctx context.Context, cluster client.Reader) (version string, err error) {
 	var list api.HTTPSMeshProbeList
-	if err := cluster.List(ctx, &list, &only); err != nil {
-		return err
+	if err := cluster.List(ctx, &list, a.only("")); err != nil {
+		return "", err
 	}
 	if len(list.Items) == 0 || list.Items[0].UID != a.probe.UID {
 		a.ending = somebodyDeleted
-		return nil
+		return "", nil
 	}
 	a.probe = &list.Items[0]
-	if a.settled(a.probe) {
-		return nil
+	return list.ResourceVersion, nil
+}
+
+func (a *awaited) only(version string) *client.ListOptions {
+	return &client.ListOptions{
+		Namespace: a.probe.Namespace, FieldSelector: fields.OneTermEqualSelector("metadata.name", a.probe.Name),
+		Raw: &metav1.ListOptions{ResourceVersion: version},
 	}
-	only.Raw = &metav1.ListOptions{ResourceVersion: list.ResourceVersion}
-	watcher, err := cluster.Watch(ctx, &api.HTTPSMeshProbeList{}, &only)
+}
+
+// followProbe returns nil when nothing more is to be waited for.
+func (s *session) followProbe(ctx context.Context, cluster client.WithWatch, a *awaited, version string, shown *progress, silence <-chan time.Time) error {
+	watcher, err := cluster.Watch(ctx, &api.HTTPSMeshProbeList{}, a.only(version))
 	if err != nil {
 		return err
 	}

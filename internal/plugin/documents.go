@@ -45,7 +45,7 @@ func (r *reader) read(ctx context.Context, paths []string) ([]document, error) {
 			return nil, err
 		}
 		if len(found) == 0 {
-			return nil, failure("there is no %s in %s", api.Kind, path)
+			return nil, failure("there is no %s in %s", api.Kind, placeOf(path))
 		}
 		all = append(all, found...)
 	}
@@ -58,7 +58,7 @@ func (r *reader) readPath(ctx context.Context, path string) ([]document, error) 
 		if err != nil {
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}
-		return r.parse("standard input", content, false)
+		return r.parse(placeOf(path), content, false)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -88,6 +88,14 @@ func (r *reader) readPath(ctx context.Context, path string) ([]document, error) 
 		return err
 	})
 	return all, err
+}
+
+// placeOf is how a file is called in messages.
+func placeOf(path string) string {
+	if path == standardInput {
+		return "standard input"
+	}
+	return path
 }
 
 func unreadable(path string, err error) error {

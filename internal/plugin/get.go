@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -238,8 +237,13 @@ func follow(ctx context.Context, cluster client.WithWatch, selection *selection,
 		}
 		err = followOne(watcher, selection, known, shows)
 		watcher.Stop()
-		if err != nil || ctx.Err() != nil {
+		if err != nil {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(clusterRetry):
 		}
 	}
 }
@@ -275,10 +279,7 @@ func followOne(watcher watch.Interface, selection *selection, known map[types.UI
 	for event := range watcher.ResultChan() {
 		probe, ok := event.Object.(*unstructured.Unstructured)
 		if event.Type == watch.Error || !ok {
-			if err := apierrors.FromObject(event.Object); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
-				return err
-			}
-			return nil
+			return nil // the next list is right again, or says what is wrong
 		}
 		if event.Type == watch.Bookmark || !selection.has(probe.GetName()) {
 			continue

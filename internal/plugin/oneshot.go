@@ -108,15 +108,22 @@ func standIn(probe *api.HTTPSMeshProbe, namespace string) *api.HTTPSMeshProbe {
 
 // refused says what the API server has against a probe, and where that was declared.
 func (o *oneShot) refused(shot shot, err error) error {
-	if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
-		text := oneLine(err.Error())
-		if _, after, ok := strings.Cut(text, "is invalid: "); ok {
-			text = after
-		}
-		// Rules of the API that are about no single field (CEL) name none.
-		return failure("%s: %s", shot.document.place, strings.ReplaceAll(text, "<nil>: Invalid value: ", ""))
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) || !apierrors.IsInvalid(err) || answer.Status().Details == nil {
+		return err
 	}
-	return err
+	var problems []string
+	for _, cause := range answer.Status().Details.Causes {
+		switch {
+		case strings.Contains(cause.Message, "some validation rules were not checked"):
+		case cause.Field == "" || cause.Field == "<nil>" || cause.Field == "null":
+			// Rules of the API that are about no single field (CEL) name none.
+			problems = append(problems, strings.TrimPrefix(cause.Message, "Invalid value: "))
+		default:
+			problems = append(problems, cause.Field+": "+cause.Message)
+		}
+	}
+	return failure("%s: %s", shot.document.place, oneLine(strings.Join(problems, "; ")))
 }
 
 // create creates the probes. A request that is under way is not interrupted, or nobody knew whether there is a probe.
@@ -160,25 +167,45 @@ func (o *oneShot) remove(ctx context.Context) error {
 		if !shot.present {
 			continue
 		}
-		options := []client.DeleteOption{client.PropagationPolicy(metav1.DeletePropagationBackground)}
-		if uid := shot.probe.UID; uid != "" {
-			options = append(options, client.Preconditions{UID: &uid})
+		if o.hurried() {
+			trouble = errHurried
+		} else if trouble = o.delete(bounded, shot.probe); trouble == nil {
+			continue
 		}
-		if err := o.cluster.Delete(bounded, shot.probe.DeepCopy(), options...); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-			trouble = err
-			left = append(left, fmt.Sprintf("%s -n %s", shot.probe.Name, shot.probe.Namespace))
-		}
+		left = append(left, fmt.Sprintf("kubectl delete hmp %s -n %s", shot.probe.Name, shot.probe.Namespace))
 	}
 	if len(left) == 0 {
 		return nil
 	}
-	why := "interrupted again"
+	if o.hurried() {
+		trouble = errHurried
+	}
+	return failure("left behind (%s); remove with: %s", o.session.sentence(trouble), strings.Join(left, "; "))
+}
+
+var errHurried = errors.New("interrupted again")
+
+// hurried says whether the person has asked a second time to end.
+func (o *oneShot) hurried() bool {
 	select {
 	case <-o.session.Hurry:
+		return true
 	default:
-		why = o.session.sentence(trouble)
+		return false
 	}
-	return failure("left behind (%s): remove with kubectl delete hmp %s", why, strings.Join(left, ", kubectl delete hmp "))
+}
+
+// delete deletes the very probe that was created, and none that has its name by now.
+func (o *oneShot) delete(ctx context.Context, probe *api.HTTPSMeshProbe) error {
+	options := []client.DeleteOption{client.PropagationPolicy(metav1.DeletePropagationBackground)}
+	if uid := probe.UID; uid != "" {
+		options = append(options, client.Preconditions{UID: &uid})
+	}
+	err := o.cluster.Delete(ctx, probe.DeepCopy(), options...)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
 func (o *oneShot) tellKept() {
