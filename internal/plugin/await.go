@@ -57,6 +57,9 @@ var errTimeout = errors.New("no verdict in time")
 
 // await follows the probe until it has settled, the operator has been silent for too long, or ctx has ended.
 func (s *session) await(ctx context.Context, cluster client.WithWatch, a *awaited, shown *progress) {
+	if a.ending.Reason != "" {
+		return
+	}
 	silence := time.NewTimer(a.silence)
 	defer silence.Stop()
 	var trouble error
@@ -180,6 +183,9 @@ func (a *awaited) outOfTime(ctx context.Context, trouble error) report.Ending {
 
 // stage is how far the probe is, in a line. What was found out before somebody asked is no answer.
 func (a *awaited) stage() string {
+	if a.ending.Reason != "" {
+		return a.ending.Reason + ": " + a.ending.Message
+	}
 	settlement := report.Settle(a.probe)
 	if settlement.Final && !a.asked(a.probe) {
 		return "asked for a run"

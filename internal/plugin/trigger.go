@@ -86,7 +86,7 @@ func (s *session) trigger(ctx context.Context, o *triggerOptions) error {
 		}
 		all = append(all, asked)
 		if !o.wait {
-			fmt.Fprintf(s.Out, "%s/%s asked for a run\n", resource, probe.Name)
+			fmt.Fprintf(s.Out, "%s/%s %s\n", resource, probe.Name, asked.stage())
 		}
 	}
 	if !o.wait {
@@ -95,8 +95,14 @@ func (s *session) trigger(ctx context.Context, o *triggerOptions) error {
 	return s.print(s.awaitAll(ctx, cluster, all, o.timeout), o.output)
 }
 
+var suspended = report.Ending{Reason: api.ReasonSuspended, Message: "spec.suspend is true, so it was not asked for a run"}
+
 // ask asks one probe for a run.
 func ask(ctx context.Context, cluster client.Client, probe *api.HTTPSMeshProbe) (*awaited, error) {
+	if probe.Spec.Suspend {
+		no := func(*api.HTTPSMeshProbe) bool { return false }
+		return &awaited{name: probe.Name, probe: probe, settled: no, asked: no, heard: no, ending: suspended}, nil
+	}
 	// A value that was never there before, to whatever clock the one before was set.
 	request := time.Now().UTC().Format(time.RFC3339Nano)
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{api.AnnotationRequestedAt: request}}})
@@ -110,9 +116,6 @@ func ask(ctx context.Context, cluster client.Client, probe *api.HTTPSMeshProbe) 
 	asked := &awaited{
 		name: probe.Name, probe: probe,
 		settled: func(probe *api.HTTPSMeshProbe) bool {
-			if probe.Spec.Suspend {
-				return true
-			}
 			heard := !equality.Semantic.DeepEqual(before, probe.Status)
 			stalled := meta.IsStatusConditionTrue(probe.Status.Conditions, api.ConditionStalled)
 			return report.Settle(probe).Final && (answered(probe, request) || stalled && heard)
