@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -86,7 +87,7 @@ func (s *session) trigger(ctx context.Context, o *triggerOptions) error {
 		}
 		all = append(all, asked)
 		if !o.wait {
-			fmt.Fprintf(s.Out, "%s/%s %s\n", resource, probe.Name, asked.stage())
+			fmt.Fprintf(s.Out, "%s/%s %s\n", resource, probe.Name, cmp.Or(asked.ending.Message, "asked for a run"))
 		}
 	}
 	if !o.wait {
