@@ -17,6 +17,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -196,7 +197,7 @@ func (s *server) service(meta metav1.ObjectMeta) *corev1.Service {
 	}}
 }
 
-// awaitPods waits until so many pods, and no others, are up.
+// awaitPods waits until so many pods, and no others, are up, and the Service leads to them.
 func (s *server) awaitPods(t *testing.T, n int) []corev1.Pod {
 	t.Helper()
 	var pods []corev1.Pod
@@ -210,9 +211,28 @@ func (s *server) awaitPods(t *testing.T, n int) []corev1.Pod {
 				return fmt.Errorf("pod %s is not ready", pod.Name)
 			}
 		}
+		if ready := s.readyEndpoints(t); ready != n {
+			return fmt.Errorf("the Service leads to %d", ready)
+		}
 		return nil
 	})
 	return pods
+}
+
+func (s *server) readyEndpoints(t *testing.T) (ready int) {
+	t.Helper()
+	var list discoveryv1.EndpointSliceList
+	if err := lab.List(t.Context(), &list, client.InNamespace(s.namespace), client.MatchingLabels{discoveryv1.LabelServiceName: s.name}); err != nil {
+		t.Fatal(err)
+	}
+	for _, slice := range list.Items {
+		for _, endpoint := range slice.Endpoints {
+			if endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready {
+				ready++
+			}
+		}
+	}
+	return ready
 }
 
 // probe declares what the server's user claims of it.

@@ -291,9 +291,11 @@ func TestEditedSpec(t *testing.T) {
 		{api.SidecarDisabled, api.MTLSDisable, "200/200/200"},
 	} {
 		begun := time.Now()
-		hmp = read(t, hmp)
+		before := read(t, hmp)
+		hmp = before.DeepCopy()
 		hmp.Spec.Target.Sidecar, hmp.Spec.MTLS.Mode = step.sidecar, step.mode
-		if err := lab.Update(t.Context(), hmp); err != nil {
+		// A patch, because the operator writes the status meanwhile.
+		if err := lab.Patch(t.Context(), hmp, client.MergeFrom(before)); err != nil {
 			t.Fatal(err)
 		}
 		await(t, fmt.Sprintf("the verdict on %s %s", step.sidecar, step.mode), func() error {
