@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/test/browser"
@@ -269,15 +273,13 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	admin := admin(t)
 	namespace(t, admin, "rights")
 	put(t, admin, "rights", "web", "verified", nil)
-	meta := metav1.ObjectMeta{Namespace: "rights", Name: "looker"}
-	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"meshprobe.dev"}, Resources: []string{"httpsmeshprobes"}, Verbs: []string{"get", "list", "watch"}}}}
-	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "looker"},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "looker"}}}
-	if err := admin.Create(t.Context(), role); err != nil {
-		t.Fatal(err)
+	for _, where := range []string{"rights", "default"} {
+		letLook(t, admin, where)
 	}
-	if err := admin.Create(t.Context(), binding); err != nil {
-		t.Fatal(err)
+	own, _ := startUI(t, "--as", "looker")
+	own.end(t)
+	if said := own.said(); !strings.Contains(said, "the page shows those of default") {
+		t.Errorf("without -n it said %q", said)
 	}
 	ui, _ := startUI(t, "--as", "looker", "-n", "rights")
 	tab := open(t, ui)
@@ -289,6 +291,56 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	missing := value[[]string](t, tab, `[...document.querySelectorAll(".missing")].map((p) => p.textContent)`)
 	if !strings.Contains(missing[0], "no right to list pods") || !strings.Contains(missing[1], "no right to list events.events.k8s.io") {
 		t.Errorf("missing: %q", missing)
+	}
+}
+
+// letLook lets the user looker see the probes of a namespace, and nothing else.
+func letLook(t *testing.T, admin client.Client, namespace string) {
+	t.Helper()
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: "looker"}
+	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"meshprobe.dev"}, Resources: []string{"httpsmeshprobes"}, Verbs: []string{"get", "list", "watch"}}}}
+	binding := &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "looker"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "looker"}}}
+	for _, object := range []client.Object{role, binding} {
+		if err := admin.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Where something is wrong from the beginning, one line says what, and nothing is served.
+func TestWhatCannotBeShownIsSaidInOneLine(t *testing.T) {
+	admin := admin(t)
+	namespace(t, admin, "own")
+	ui, _ := startUI(t)
+	_, port, _ := strings.Cut(strings.TrimPrefix(ui.base(), "http://"), ":")
+	unreachable := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(unreachable, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c"}}],"clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		arguments []string
+		want      string
+	}{
+		"contradiction":          {[]string{"-A", "-n", "own"}, "give either --all-namespaces or --namespace"},
+		"no such namespace":      {[]string{"-n", "onw"}, `there is no namespace "onw"`},
+		"port taken":             {[]string{"--port", port}, "port " + port + " is taken"},
+		"no rights":              {[]string{"--as", "nobody"}, "or name a namespace in which you have it with -n"},
+		"no rights, insisting":   {[]string{"--as", "nobody", "-A"}, "no right to list httpsmeshprobes.meshprobe.dev in the whole cluster"},
+		"no rights there":        {[]string{"--as", "nobody", "-n", "own"}, "no right to list httpsmeshprobes.meshprobe.dev in namespace own"},
+		"an argument":            {[]string{"web"}, "takes no arguments"},
+		"nobody answers":         {[]string{"--kubeconfig", unreachable}, "cannot reach the cluster at http://127.0.0.1:1"},
+		"a port that is no port": {[]string{"--port", "70000"}, "--port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			command := exec.CommandContext(ctx, os.Getenv(pluginVariable), append([]string{"ui", "--kubeconfig", os.Getenv(kubeconfigVariable)}, c.arguments...)...)
+			output, _ := command.CombinedOutput()
+			if text := string(output); command.ProcessState.ExitCode() != 2 || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+				t.Errorf("exit code %d: %s", command.ProcessState.ExitCode(), text)
+			}
+		})
 	}
 }
 

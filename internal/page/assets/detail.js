@@ -24,7 +24,9 @@ export class Detail {
       ...["verdict", "explanation", "paths", "history", "conditions", "change", "declared", "certificate"].map((part) =>
         (this.parts[part] = element("div", { class: "part " + part }))));
     this.refresh();
-    this.timer = setInterval(() => this.refresh(), explainEvery);
+    this.timer = setInterval(() => {
+      if (!document.hidden) this.refresh();
+    }, explainEvery);
   }
 
   close() {

@@ -22,7 +22,7 @@ export class Feed {
 
   #update(update) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#fault(), silence);
+    this.timer = setTimeout(() => this.#silent(), silence);
     const { live, seen, trouble } = update.connection;
     this.seen = seen.startsWith("0001") ? null : seen;
     this.onUpdate(update);
@@ -38,6 +38,15 @@ export class Feed {
       return;
     }
     this.onState({ live: false, word: "connection lost", trouble: "Connection to kubectl meshprobe ui lost; trying again", seen: this.seen });
+  }
+
+  // silent: the connection may be cut somewhere without either end knowing (a tunnel, a machine that slept).
+  #silent() {
+    this.#fault();
+    if (this.ended) return;
+    this.#close();
+    this.#open();
+    this.timer = setTimeout(() => this.#silent(), silence);
   }
 
   #end(trouble) {
