@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -35,9 +36,15 @@ func Open(ctx context.Context) (tab *Tab, end func(), err error) {
 	if err != nil {
 		return nil, nil, ErrNoChromium
 	}
+	// Chromium keeps crash reports and caches in the home of whoever starts it, beside its profile.
+	home, err := os.MkdirTemp("", "chromium-home-")
+	if err != nil {
+		return nil, nil, err
+	}
 	flags := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-GB"))
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-GB"),
+		chromedp.Env("HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home))
 	allocator, endAllocator := chromedp.NewExecAllocator(ctx, flags...)
 	browser, endBrowser := chromedp.NewContext(allocator)
 	tab = &Tab{Context: browser}
@@ -45,6 +52,7 @@ func Open(ctx context.Context) (tab *Tab, end func(), err error) {
 		_ = chromedp.Cancel(browser)
 		endBrowser()
 		endAllocator()
+		_ = os.RemoveAll(home)
 	}
 	if err := tab.listen(); err != nil {
 		end()
