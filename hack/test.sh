@@ -22,7 +22,9 @@ oracle() { (cd test/oracle && CGO_ENABLED=0 go test -trimpath -count=1 -v ./... 
 # Argo CD's own Lua runner and kstatus, over statuses that a lab once handed out.
 gitops() { (cd test/gitops && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
 # Two releases of a stand-in for all platforms, and one of this checkout for this machine's.
-release() { make --no-print-directory bin/cyclonedx-gomod && (cd hack/release && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
+release() { (cd hack/release && CGO_ENABLED=0 go test -trimpath -count=1 ./...); }
+# What the tests of documentation, chart and release call, each of its own module.
+tools() { make --no-print-directory bin/helm bin/release bin/cyclonedx-gomod; }
 # Prometheus' own tests of rules, by the promtool of Debian's package.
 alerts() { make --no-print-directory test-alerts; }
 # The page of kubectl meshprobe ui, in a real browser over a real API server.
@@ -40,6 +42,7 @@ else
   KUBEBUILDER_ASSETS=$(bin/lab assets)
   export KUBEBUILDER_ASSETS
 fi
+part "helm, release, SBOM: programs" tools
 part "unit, API and controllers" unit
 part "oracle: policies by Istio itself" oracle
 part "Argo CD and Flux" gitops
