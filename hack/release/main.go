@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -55,7 +56,24 @@ func run(ctx context.Context, args []string) error {
 	if err := b.readCommit(ctx); err != nil {
 		return err
 	}
-	return b.Run(ctx)
+	if err := b.Run(ctx); err != nil {
+		return err
+	}
+	return b.confirmCommit(ctx)
+}
+
+// confirmCommit takes the checksums away from a release during which the checkout changed: what is in it is of two commits.
+func (b *build) confirmCommit(ctx context.Context) error {
+	now := build{Checkout: b.Checkout}
+	err := now.readCommit(ctx)
+	if err == nil && now.Revision != b.Revision {
+		err = fmt.Errorf("the checkout went from %s to %s", b.Revision, now.Revision)
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("the checkout changed while the release was built, so build it again: %w", err)
+	return errors.Join(err, os.Remove(filepath.Join(b.Output, "SHA256SUMS")))
 }
 
 // readCommit takes revision and time from the commit that is checked out, and refuses files that are not in it.

@@ -449,7 +449,18 @@ func TestUncommittedChangesAreRefused(t *testing.T) {
 	if err := b.readCommit(t.Context()); err != nil || len(b.Revision) != 40 || time.Since(b.Time) > time.Hour {
 		t.Errorf("commit %s of %s: %v", b.Revision, b.Time, err)
 	}
+	b.Output = t.TempDir()
+	sums := write(t, b.Output, "SHA256SUMS", "none")
+	if err := b.confirmCommit(t.Context()); err != nil {
+		t.Error(err)
+	}
 	write(t, checkout, "main.go", "package main\n")
+	if err := b.confirmCommit(t.Context()); err == nil {
+		t.Error("a checkout that changed meanwhile passes")
+	}
+	if _, err := os.Stat(sums); err == nil {
+		t.Error("a release of two commits keeps its checksums")
+	}
 	if err := b.readCommit(t.Context()); err == nil || !strings.Contains(err.Error(), "main.go") {
 		t.Errorf("changed files pass: %v", err)
 	}
