@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -140,7 +141,11 @@ func wantXML(t *testing.T, text string) map[string]int {
 
 // A signal, or a reader that goes away, ends a run early, and nothing stays.
 func TestPluginCleansUp(t *testing.T) {
-	for name, signal := range map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM, "SIGHUP": syscall.SIGHUP} {
+	// Whoever runs the tests under nohup has them ignore SIGHUP, and programs inherit that, unless it is caught here.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	for name, sent := range map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM, "SIGHUP": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
 			ns := namespace(t)
 			command := pluginCommand(t, "run", "--task", "-n", ns)
@@ -151,7 +156,7 @@ func TestPluginCleansUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-progress.seen
-			if err := command.Process.Signal(signal); err != nil {
+			if err := command.Process.Signal(sent); err != nil {
 				t.Error(err)
 			}
 			_ = command.Wait()
