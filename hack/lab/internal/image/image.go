@@ -2,6 +2,7 @@ package image
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,18 +37,18 @@ func LayerFromTar(path string) (v1.Layer, error) {
 // LayerOf packs entries into a layer, by way of a file of that name in dir.
 func LayerOf(dir, name string, entries []Entry) (v1.Layer, error) {
 	path := filepath.Join(dir, name+".tar")
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the layer %s: %w", name, err)
-	}
-	if err := Pack(file, entries); err != nil {
-		file.Close()
-		return nil, err
-	}
-	if err := file.Close(); err != nil {
+	if err := packFile(path, entries); err != nil {
 		return nil, fmt.Errorf("cannot write the layer %s: %w", name, err)
 	}
 	return LayerFromTar(path)
+}
+
+func packFile(path string, entries []Entry) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(Pack(file, entries), file.Close())
 }
 
 // WriteAll writes images into one archive, in which each layer lies once.
@@ -71,7 +72,12 @@ func WriteAll(path string, images []Image) error {
 }
 
 func (i Image) build() (v1.Image, error) {
-	layered, err := mutate.AppendLayers(empty.Image, i.Layers...)
+	return assemble(empty.Image, runtime.GOARCH, i.Config, v1.Time{}, i.Layers...)
+}
+
+// assemble puts layers on a base, and says what the image is for.
+func assemble(base v1.Image, architecture string, settings v1.Config, created v1.Time, layers ...v1.Layer) (v1.Image, error) {
+	layered, err := mutate.AppendLayers(base, layers...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +86,8 @@ func (i Image) build() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = i.Config
+	config.OS, config.Architecture = "linux", architecture
+	config.Created = created
+	config.Config = settings
 	return mutate.ConfigFile(layered, config)
 }

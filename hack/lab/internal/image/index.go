@@ -3,7 +3,6 @@ package image
 import (
 	"compress/gzip"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -53,15 +52,7 @@ func WriteIndex(to, scratch, ref string, images []ForPlatform) (v1.Hash, error) 
 
 func (p ForPlatform) build(scratch string) (v1.Image, error) {
 	path := filepath.Join(scratch, p.Architecture+".tar")
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := Pack(file, p.Entries); err != nil {
-		file.Close()
-		return nil, err
-	}
-	if err := file.Close(); err != nil {
+	if err := packFile(path, p.Entries); err != nil {
 		return nil, err
 	}
 	layer, err := tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.BestCompression))
@@ -69,17 +60,5 @@ func (p ForPlatform) build(scratch string) (v1.Image, error) {
 		return nil, err
 	}
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	layered, err := mutate.AppendLayers(base, layer)
-	if err != nil {
-		return nil, err
-	}
-	config, err := layered.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", p.Architecture
-	config.Created = v1.Time{Time: p.Created}
-	config.Config = p.Config
-	return mutate.ConfigFile(layered, config)
+	return assemble(base, p.Architecture, p.Config, v1.Time{Time: p.Created}, layer)
 }
