@@ -13,6 +13,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/plugin"
+	"github.com/meshprobe/httpsmeshprobe/test/apiserver"
 )
 
 // onCluster are calls of every command that talks to a cluster.
@@ -55,7 +56,7 @@ func TestResourceDefinitionAbsent(t *testing.T) {
 	needAPIServer(t)
 	for name, arguments := range onCluster {
 		t.Run(name, func(t *testing.T) {
-			got := callWith(t.Context(), "", append(arguments, "--kubeconfig", kubeconfig(bare))...)
+			got := callWith(t.Context(), "", append(arguments, "--kubeconfig", apiserver.Kubeconfig(bare))...)
 			wantFailure(t, got, "does not know HTTPSMeshProbe", "kubectl apply -k config/default")
 		})
 	}
@@ -119,7 +120,7 @@ func mayView(t *testing.T, namespace, user string) {
 // anonymous is a kubeconfig with a token that nobody has issued.
 func anonymous(t *testing.T) string {
 	t.Helper()
-	content, err := os.ReadFile(kubeconfig(withCRD))
+	content, err := os.ReadFile(apiserver.Kubeconfig(withCRD))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +232,7 @@ func TestBadDocuments(t *testing.T) {
 			}
 			wantFailure(t, call(t, "run", "-n", ns, "-f", file), strings.ReplaceAll(c.part, "FILE", file))
 			wantNothingLeft(t, ns)
-			arguments := []string{"--kubeconfig", kubeconfig(withCRD), "run", "-n", ns, "-f", "-"}
+			arguments := []string{"--kubeconfig", apiserver.Kubeconfig(withCRD), "run", "-n", ns, "-f", "-"}
 			wantFailure(t, callWith(t.Context(), c.content, arguments...), strings.ReplaceAll(c.part, "FILE", "standard input"))
 			wantNothingLeft(t, ns)
 		})

@@ -21,6 +21,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/plugin"
+	"github.com/meshprobe/httpsmeshprobe/test/apiserver"
 )
 
 // write is what the operator writes of a probe at one time.
@@ -291,7 +292,7 @@ func TestRunLeavesNamesakesAlone(t *testing.T) {
 	ns := namespace(t)
 	there := newProbe(t, ns, "good")
 	operator(t, ns, verified)
-	got := callWith(t.Context(), good, "--kubeconfig", kubeconfig(withCRD), "run", "-n", ns, "-f", "-", "--timeout", patience)
+	got := callWith(t.Context(), good, "--kubeconfig", apiserver.Kubeconfig(withCRD), "run", "-n", ns, "-f", "-", "--timeout", patience)
 	if got.code != plugin.ExitVerified || !strings.Contains(got.out, ns+"/good") {
 		t.Errorf("got %+v", got)
 	}
@@ -330,7 +331,7 @@ func TestInterruptedRun(t *testing.T) {
 			var out, complaint bytes.Buffer
 			code := plugin.Run(ctx, plugin.Program{
 				IOStreams: genericiooptions.IOStreams{Out: &out, ErrOut: &complaint}, Hurry: hurry,
-				Arguments: []string{"--kubeconfig", kubeconfig(withCRD), "run", "--mtls", "STRICT", "-n", ns},
+				Arguments: []string{"--kubeconfig", apiserver.Kubeconfig(withCRD), "run", "--mtls", "STRICT", "-n", ns},
 			})
 			if code != plugin.ExitUnknown {
 				t.Errorf("exit code %d, want %d", code, plugin.ExitUnknown)
@@ -456,7 +457,7 @@ func TestGetWatches(t *testing.T) {
 	var complaint bytes.Buffer
 	code := plugin.Run(ctx, plugin.Program{
 		IOStreams: genericiooptions.IOStreams{Out: out, ErrOut: &complaint},
-		Arguments: []string{"--kubeconfig", kubeconfig(withCRD), "get", "-w", "-n", ns},
+		Arguments: []string{"--kubeconfig", apiserver.Kubeconfig(withCRD), "get", "-w", "-n", ns},
 	})
 	if code != plugin.ExitVerified || complaint.String() != "" || len(out.steps) > 0 || strings.Count(out.String(), "NAME") != 1 {
 		t.Errorf("exit code %d, %q, %d steps are missing after\n%s", code, complaint.String(), len(out.steps), out.String())

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,15 +20,11 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/plugin"
+	"github.com/meshprobe/httpsmeshprobe/test/apiserver"
 )
 
+// withCRD and bare are the kubeconfigs of an API server that knows HTTPSMeshProbe, and of one that does not.
 const (
-	// assetsVariable names the folder with kube-apiserver and etcd.
-	assetsVariable = "KUBEBUILDER_ASSETS"
-	// folderVariable tells the process that runs the tests where the kubeconfigs are.
-	folderVariable = "HTTPSMESHPROBE_TEST_KUBECONFIGS"
-
-	// withCRD and bare are the kubeconfigs of an API server that knows HTTPSMeshProbe, and of one that does not.
 	withCRD = "with-crd"
 	bare    = "bare"
 )
@@ -39,14 +32,17 @@ const (
 // admin may do everything on the API server that knows HTTPSMeshProbe; nil where there is none on this machine.
 var admin client.WithWatch
 
-// TestMain starts two API servers for the package. The tests run in a process of their own beside them, so that they are
-// stopped whatever becomes of it.
+// TestMain starts two API servers for the package.
 func TestMain(m *testing.M) {
 	switch {
-	case os.Getenv(assetsVariable) == "":
+	case os.Getenv(apiserver.Assets) == "":
 		os.Exit(m.Run())
-	case os.Getenv(folderVariable) == "":
-		code, err := runBesideAPIServers()
+	case !apiserver.Beside():
+		code, err := apiserver.Tests{
+			Servers: map[string]*envtest.Environment{withCRD: server(filepath.Join("..", "..", "config", "crd")), bare: server()},
+			// The tests wait far more than they work.
+			Arguments: []string{"-test.parallel=8"},
+		}.Run()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -61,48 +57,18 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// runBesideAPIServers runs this program again with the API servers beside it, and returns how it ended.
-func runBesideAPIServers() (code int, err error) {
-	ctx, ignore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer ignore()
-	folder, err := os.MkdirTemp("", "plugin-tests-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(folder)
-	for name, crds := range map[string][]string{withCRD: {filepath.Join("..", "..", "config", "crd")}, bare: nil} {
-		environment := &envtest.Environment{CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
-		environment.ControlPlane.GetAPIServer().Configure().Set("authorization-mode", "RBAC")
-		// A start that failed half-way leaves something to stop too.
-		defer func() { err = errors.Join(err, environment.Stop()) }()
-		if _, err := environment.Start(); err != nil {
-			return 0, fmt.Errorf("start the API server: %w", err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, name), environment.KubeConfig, 0o600); err != nil {
-			return 0, err
-		}
-	}
-	// The tests wait far more than they work.
-	arguments := append([]string{"-test.parallel=8"}, os.Args[1:]...)
-	tests := exec.CommandContext(ctx, os.Args[0], arguments...)
-	tests.Env = append(os.Environ(), folderVariable+"="+folder)
-	tests.Stdout, tests.Stderr = os.Stdout, os.Stderr
-	err = tests.Run()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		return max(1, ended.ExitCode()), nil
-	}
-	return 0, err
+func server(crds ...string) *envtest.Environment {
+	environment := &envtest.Environment{CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
+	environment.ControlPlane.GetAPIServer().Configure().Set("authorization-mode", "RBAC")
+	return environment
 }
-
-func kubeconfig(name string) string { return filepath.Join(os.Getenv(folderVariable), name) }
 
 func connect() error {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig(withCRD))
+	config, err := clientcmd.BuildConfigFromFlags("", apiserver.Kubeconfig(withCRD))
 	if err != nil {
 		return err
 	}
@@ -116,8 +82,8 @@ func connect() error {
 // test notes for its cache only what is asked during the tests.
 func needAPIServer(t *testing.T) {
 	t.Helper()
-	if os.Getenv(assetsVariable) == "" {
-		t.Skipf("%s is not set, so there is no kube-apiserver and no etcd to test against: make test provides them", assetsVariable)
+	if os.Getenv(apiserver.Assets) == "" {
+		t.Skipf("%s is not set, so there is no kube-apiserver and no etcd to test against: make test provides them", apiserver.Assets)
 	}
 }
 
@@ -143,7 +109,7 @@ type result struct {
 func call(t *testing.T, arguments ...string) result {
 	t.Helper()
 	needAPIServer(t)
-	return callWith(t.Context(), "", append([]string{"--kubeconfig", kubeconfig(withCRD)}, arguments...)...)
+	return callWith(t.Context(), "", append([]string{"--kubeconfig", apiserver.Kubeconfig(withCRD)}, arguments...)...)
 }
 
 func callWith(ctx context.Context, input string, arguments ...string) result {

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/test/apiserver"
 )
 
 // statuses are probes as a lab handed them out.
@@ -31,7 +32,7 @@ const statuses = "../gitops/testdata"
 // admin is a client that may do everything.
 func admin(t *testing.T) client.Client {
 	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv(kubeconfigVariable))
+	config, err := clientcmd.BuildConfigFromFlags("", apiserver.Kubeconfig(kubeconfig))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +202,7 @@ type plugin struct {
 // startUI starts it over a wire to the API server. When the test ends it is ended, and has to end well.
 func startUI(t *testing.T, arguments ...string) (*plugin, *wire) {
 	t.Helper()
-	raw, err := clientcmd.LoadFromFile(os.Getenv(kubeconfigVariable))
+	raw, err := clientcmd.LoadFromFile(apiserver.Kubeconfig(kubeconfig))
 	if err != nil {
 		t.Fatal(err)
 	}

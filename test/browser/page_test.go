@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/test/apiserver"
 	"github.com/meshprobe/httpsmeshprobe/test/browser"
 )
 
@@ -335,7 +336,7 @@ func TestWhatCannotBeShownIsSaidInOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			command := exec.CommandContext(ctx, os.Getenv(pluginVariable), append([]string{"ui", "--kubeconfig", os.Getenv(kubeconfigVariable)}, c.arguments...)...)
+			command := exec.CommandContext(ctx, os.Getenv(pluginVariable), append([]string{"ui", "--kubeconfig", apiserver.Kubeconfig(kubeconfig)}, c.arguments...)...)
 			output, _ := command.CombinedOutput()
 			if text := string(output); command.ProcessState.ExitCode() != 2 || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
 				t.Errorf("exit code %d: %s", command.ProcessState.ExitCode(), text)
