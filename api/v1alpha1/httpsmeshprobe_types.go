@@ -33,6 +33,9 @@ const (
 	MTLSStrict MTLSMode = "STRICT"
 )
 
+// IsSet says whether the mode is one of its own and not inherited.
+func (m MTLSMode) IsSet() bool { return m != "" && m != MTLSUnset }
+
 // ClientTLSMode is what a client's sidecar does with a connection: a TLS mode of Istio's DestinationRule
 // (istio.io/api networking/v1, ClientTLSSettings.TLSmode), or UNSET.
 //
@@ -49,6 +52,9 @@ const (
 	// ClientTLSSimple wraps them in TLS without a client certificate.
 	ClientTLSSimple ClientTLSMode = "SIMPLE"
 )
+
+// IsSet says whether the mode is one of its own and not left to auto mTLS.
+func (m ClientTLSMode) IsSet() bool { return m != "" && m != ClientTLSUnset }
 
 // HTTPSMeshProbeSpec says what to probe, and what must be true of it.
 //

@@ -40,7 +40,7 @@ func Of(i *inventory.Inventory) Policies {
 	p := Policies{Endpoints: endpoints, Computed: computed(endpoints, ids)}
 	p.Computed.Counted = counts(i.Probe.Status)
 	declared := spec.MTLS.Mode
-	if declared == "" || declared == api.MTLSUnset {
+	if !declared.IsSet() {
 		declared = strictest(endpoints)
 	}
 	p.Declared = expectation.Declared(spec.Target.Sidecar, declared, spec.MTLS.ClientMode).Expectations()
@@ -111,7 +111,7 @@ func futurePod(i *inventory.Inventory) meshpolicy.Pod {
 		pod.Labels[key] = value
 	}
 	if pod.Sidecar {
-		pod.Labels["security.istio.io/tlsMode"] = "istio"
+		pod.Labels[meshpolicy.LabelTLSMode] = meshpolicy.TLSModeIstio
 	}
 	return pod
 }
@@ -210,12 +210,25 @@ func injectionWarning(i *inventory.Inventory) string {
 	return ""
 }
 
+// Promised holds what is computed for a path against what is declared: Unknown where nothing single is computed. The
+// status code is the server's affair.
+func (p Policies) Promised(path api.PathName) api.Outcome {
+	computed, ok := p.Computed.Paths[path]
+	switch declared := p.Declared[path]; {
+	case !ok:
+		return api.OutcomeUnknown
+	case computed.Kind == declared.Kind && (declared.Encryption == "" || computed.Encryption == declared.Encryption):
+		return api.OutcomeMatch
+	default:
+		return api.OutcomeMismatch
+	}
+}
+
 // Explanations say what Istio computes for paths of which it computes something else than is declared.
 func (p Policies) Explanations() map[api.PathName]string {
 	explained := map[api.PathName]string{}
 	for path, expected := range p.Declared {
-		computed, ok := p.Computed.Paths[path]
-		if ok && computed.Kind == expected.Kind && (expected.Encryption == "" || computed.Encryption == expected.Encryption) {
+		if p.Promised(path) == api.OutcomeMatch {
 			continue
 		}
 		explained[path] = explain(path, expected, p.Endpoints)

@@ -3,7 +3,6 @@ package explain
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -39,7 +38,6 @@ func changes(i *inventory.Inventory, policies effective.Policies) []Change {
 }
 
 func policyChanges(i *inventory.Inventory, policies effective.Policies) []Change {
-	declared := i.Probe.Spec.MTLS
 	var all []Change
 	add := func(change Change) {
 		if change.Object != "" && !slices.Contains(all, change) {
@@ -51,16 +49,18 @@ func policyChanges(i *inventory.Inventory, policies effective.Policies) []Change
 		case api.ReasonSidecarMissing, api.ReasonSidecarPresent, api.ReasonNotCaptured:
 			add(podChange(i, endpoint, at))
 		case api.ReasonOverridden, api.ReasonMixed:
-			if isDeclared(declared.Mode) || policies.Verdict.Reason == api.ReasonMixed {
-				add(serverChange(i, declared.Mode, endpoint))
-			}
-			add(clientChange(policies, declared.ClientMode, endpoint))
+			add(serverChange(i, policies.Verdict.Reason, endpoint))
 		}
+	}
+	if policies.Verdict.Reason != api.ReasonOverridden || len(all) > 0 {
+		return all
+	}
+	// No server deviates, so it is the client's side that does (verdict.PolicyInEffect looks at the servers first).
+	for _, endpoint := range policies.Endpoints {
+		add(clientChange(i.Probe.Spec.MTLS.ClientMode, endpoint))
 	}
 	return all
 }
-
-func isDeclared(mode api.MTLSMode) bool { return mode != "" && mode != api.MTLSUnset }
 
 // podChange speaks of a pod whose sidecar is not as claimed.
 func podChange(i *inventory.Inventory, endpoint verdict.EndpointPolicy, at int) Change {
@@ -84,14 +84,14 @@ func podChange(i *inventory.Inventory, endpoint verdict.EndpointPolicy, at int) 
 }
 
 // serverChange speaks of the object that sets another mode than the declared one.
-func serverChange(i *inventory.Inventory, declared api.MTLSMode, endpoint verdict.EndpointPolicy) Change {
-	enforced := endpoint.Server.Enforced()
-	inherits := !isDeclared(declared)
-	if !inherits && enforced == declared || i.Probe.Spec.Target.Sidecar == api.SidecarDisabled {
+func serverChange(i *inventory.Inventory, reason string, endpoint verdict.EndpointPolicy) Change {
+	declared, enforced := i.Probe.Spec.MTLS.Mode, endpoint.Server.Enforced()
+	mixed := reason == api.ReasonMixed
+	if !mixed && (!declared.IsSet() || enforced == declared) || i.Probe.Spec.Target.Sidecar == api.SidecarDisabled {
 		return Change{}
 	}
 	wanted := fmt.Sprintf("or declare mtls.mode %s", enforced)
-	if inherits {
+	if mixed {
 		wanted = "or declare the mode that all endpoints are to have"
 		declared = "the same mode for all endpoints"
 	}
@@ -111,15 +111,15 @@ func serverChange(i *inventory.Inventory, declared api.MTLSMode, endpoint verdic
 }
 
 // clientChange speaks of the object that makes the client's sidecar send something else than is declared.
-func clientChange(policies effective.Policies, declared api.ClientTLSMode, endpoint verdict.EndpointPolicy) Change {
+func clientChange(declared api.ClientTLSMode, endpoint verdict.EndpointPolicy) Change {
 	computed, wanted := endpoint.Client, expectation.Declared("", "", declared).Sends
-	if declared == "" || declared == api.ClientTLSUnset {
+	if !declared.IsSet() {
 		wanted = meshpolicy.MutualTLS
 		if enforced := endpoint.Server.Enforced(); enforced != api.MTLSPermissive && enforced != api.MTLSStrict {
 			return Change{}
 		}
 	}
-	if computed.Sends == wanted || !strings.Contains(policies.Verdict.Message, "the client's sidecar sends") {
+	if computed.Sends == wanted {
 		return Change{}
 	}
 	end := fmt.Sprintf("so that the client's sidecar sends %s instead of %s", wanted, computed.Sends)
@@ -138,7 +138,7 @@ func clientChange(policies effective.Policies, declared api.ClientTLSMode, endpo
 // pathChange speaks of a path that saw something else than Istio computes: no policy explains it.
 func pathChange(i *inventory.Inventory, policies effective.Policies, path api.PathName) (Change, bool) {
 	verified := condition(i.Probe, api.PathCondition(path))
-	if verified == nil || verified.Status != metav1.ConditionFalse || promised(policies, path) != api.OutcomeMatch {
+	if verified == nil || verified.Status != metav1.ConditionFalse || policies.Promised(path) != api.OutcomeMatch {
 		return Change{}, false
 	}
 	switch verified.Reason {

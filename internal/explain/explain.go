@@ -128,24 +128,18 @@ func (e Explanation) Outcome() api.Outcome {
 
 // obstacleTo says why nothing can be computed for the target.
 func obstacleTo(i *inventory.Inventory) *Judgement {
-	users := i.Probe.Spec.Target.Service != nil
-	unknown := func(reason, format string, arguments ...any) *Judgement {
-		return &Judgement{metav1.ConditionUnknown, reason, fmt.Sprintf(format, arguments...)}
-	}
+	reason, message := effective.TargetObstacle(i)
 	switch {
 	case !i.IstioInstalled:
-		return unknown(api.ReasonIstioNotInstalled, "the API server does not know the kinds PeerAuthentication and DestinationRule: install Istio")
+		reason, message = api.ReasonIstioNotInstalled, "the API server does not know the kinds PeerAuthentication and DestinationRule: install Istio"
+	case i.MeshForbidden != "":
+		reason, message = api.ReasonMeshUnreadable, i.MeshForbidden
 	case i.MeshProblem != "":
-		return unknown(api.ReasonProgressing, "%s; until it can, nobody knows which policies hold: correct it", i.MeshProblem)
-	case users && i.Target.Service == nil:
-		return unknown(api.ReasonServiceNotFound, "%s does not exist", i.Target)
-	case users && i.Target.Port == nil:
-		return unknown(api.ReasonPortNotFound, "%s has no port %s", i.Target, i.Target.WantedPort.String())
-	case users && len(i.Target.Endpoints) == 0:
-		return unknown(api.ReasonNoEndpoints, "no endpoint of %s is ready", i.Target)
-	default:
+		reason, message = api.ReasonProgressing, i.MeshProblem+"; until it can, nobody knows which policies hold: correct it"
+	case reason == "":
 		return nil
 	}
+	return &Judgement{metav1.ConditionUnknown, reason, message}
 }
 
 func target(i *inventory.Inventory) string {
@@ -211,7 +205,7 @@ func paths(probe *api.HTTPSMeshProbe, policies effective.Policies) []Path {
 	explanations := policies.Explanations()
 	all := make([]Path, 0, len(api.PathNames()))
 	for _, name := range api.PathNames() {
-		path := Path{Name: name, Promised: promised(policies, name), Verified: condition(probe, api.PathCondition(name))}
+		path := Path{Name: name, Promised: policies.Promised(name), Verified: condition(probe, api.PathCondition(name))}
 		if declared, ok := policies.Declared[name]; ok {
 			path.Declared, path.DeclaredWhy = worded(declared), declared.Why
 		}
@@ -232,20 +226,6 @@ func paths(probe *api.HTTPSMeshProbe, policies effective.Policies) []Path {
 		all = append(all, path)
 	}
 	return all
-}
-
-// promised holds what is computed for a path against what is declared. The status code is the server's affair.
-func promised(policies effective.Policies, path api.PathName) api.Outcome {
-	declared := policies.Declared[path]
-	computed, ok := policies.Computed.Paths[path]
-	switch {
-	case !ok:
-		return api.OutcomeUnknown
-	case computed.Kind == declared.Kind && (declared.Encryption == "" || computed.Encryption == declared.Encryption):
-		return api.OutcomeMatch
-	default:
-		return api.OutcomeMismatch
-	}
 }
 
 // worded is an expectation with how it is to be encrypted, such as "200 by MutualTLS".

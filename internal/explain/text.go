@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -59,16 +60,9 @@ func (e Explanation) writeMatrix(w io.Writer) {
 		if path.Verified != nil {
 			verified = fmt.Sprintf("%s, %s", path.Verified.Status, path.Verified.Reason)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", path.Name, orDash(path.Declared), orDash(path.Computed), orDash(path.Observed), verified)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", path.Name, cmp.Or(path.Declared, "-"), cmp.Or(path.Computed, "-"), cmp.Or(path.Observed, "-"), verified)
 	}
 	_ = table.Flush() // it writes into memory
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 func (e Explanation) writePaths(w io.Writer, now time.Time) {

@@ -41,7 +41,7 @@ func (c connection) cluster() ClientPolicy {
 		for _, pod := range append(slices.Clone(c.service.Endpoints), c.server) {
 			if pod.tlsMode() == tlsModeDisabled {
 				policy.Why = fmt.Sprintf("auto mTLS treats all endpoints alike that are asked for by address, and %s is not labelled %s=%s",
-					pod, labelTLSMode, tlsModeIstio)
+					pod, LabelTLSMode, TLSModeIstio)
 				return policy
 			}
 		}
@@ -59,8 +59,8 @@ func (c connection) cluster() ClientPolicy {
 
 func (c connection) endpoint() ClientPolicy {
 	policy := ClientPolicy{Sends: Plaintext, Auto: true}
-	if c.server.tlsMode() != tlsModeIstio {
-		policy.Why = fmt.Sprintf("auto mTLS finds no label %s=%s on %s", labelTLSMode, tlsModeIstio, c.server)
+	if c.server.tlsMode() != TLSModeIstio {
+		policy.Why = fmt.Sprintf("auto mTLS finds no label %s=%s on %s", LabelTLSMode, TLSModeIstio, c.server)
 		return policy
 	}
 	if tls := c.rule.endpointTLS(c.service.Port); tls != nil {

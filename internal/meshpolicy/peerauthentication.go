@@ -88,7 +88,7 @@ func (l levels) decide(port uint32) (api.MTLSMode, Scope, *PeerAuthentication) {
 		if len(level.policies) == 0 {
 			continue
 		}
-		if mode, scope := level.policies[0].sets(level.scope, port); isSet(mode) {
+		if mode, scope := level.policies[0].sets(level.scope, port); mode.IsSet() {
 			return mode, scope, &level.policies[0]
 		}
 	}
@@ -97,7 +97,7 @@ func (l levels) decide(port uint32) (api.MTLSMode, Scope, *PeerAuthentication) {
 
 // sets returns the mode that the policy, applying at a level, sets for a port, and how narrowly.
 func (p PeerAuthentication) sets(at Scope, port uint32) (api.MTLSMode, Scope) {
-	if mode := p.PortModes[port]; at == ScopeWorkload && isSet(mode) {
+	if mode := p.PortModes[port]; at == ScopeWorkload && mode.IsSet() {
 		return mode, ScopePort
 	}
 	return p.Mode, at
@@ -109,7 +109,7 @@ func (l levels) overridden(port uint32, decider *PeerAuthentication) []PeerAuthe
 	for _, level := range l {
 		for i := range level.policies {
 			mode, _ := level.policies[i].sets(level.scope, port)
-			if isSet(mode) && !is(decider, level.policies[i]) {
+			if mode.IsSet() && !is(decider, level.policies[i]) {
 				lost = append(lost, level.policies[i])
 			}
 		}
@@ -124,9 +124,9 @@ func (l levels) silent(port uint32) *PeerAuthentication {
 		for i := range level.policies {
 			mode, _ := level.policies[i].sets(level.scope, port)
 			switch {
-			case isSet(mode) && i == 0:
+			case mode.IsSet() && i == 0:
 				return nil
-			case isSet(mode):
+			case mode.IsSet():
 				return &level.policies[0]
 			}
 		}
@@ -154,5 +154,3 @@ func oldestFirst(policies []PeerAuthentication) []PeerAuthentication {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Namespace, b.Namespace))
 	})
 }
-
-func isSet(mode api.MTLSMode) bool { return mode != "" && mode != api.MTLSUnset }

@@ -46,9 +46,11 @@ const (
 	annotationExcludeInboundPorts = "traffic.sidecar.istio.io/excludeInboundPorts"
 	annotationRedirection         = "ambient.istio.io/redirection"
 
-	// labelTLSMode is put on a pod by the injector; istiod takes it for the endpoint's readiness for mutual TLS.
-	labelTLSMode    = "security.istio.io/tlsMode"
-	tlsModeIstio    = "istio"
+	// LabelTLSMode is put on a pod by the injector, with the value TLSModeIstio; istiod takes it for the endpoint's readiness
+	// for mutual TLS.
+	LabelTLSMode = "security.istio.io/tlsMode"
+	// TLSModeIstio says that the pod is ready for it.
+	TLSModeIstio    = "istio"
 	tlsModeDisabled = "disabled"
 )
 
@@ -94,7 +96,7 @@ func lists(ports string, port uint32) bool {
 // tlsMode follows pilot/pkg/model/service.go (GetTLSModeFromEndpointLabels). It is the label that tells, not the
 // sidecar.
 func (p Pod) tlsMode() string {
-	if mode, ok := p.Labels[labelTLSMode]; ok {
+	if mode, ok := p.Labels[LabelTLSMode]; ok {
 		return mode
 	}
 	return tlsModeDisabled

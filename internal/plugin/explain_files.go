@@ -128,13 +128,9 @@ func readFiles(o fileOptions, namespace string) ([]client.Object, error) {
 func references(texts []string) ([]whatif.Reference, error) {
 	var found []whatif.Reference
 	for _, text := range texts {
-		parts := strings.Split(text, "/")
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("--without is %q and must be kind/namespace/name, such as peerauthentication/shop/legacy", text)
-		}
-		reference := whatif.Reference{Kind: strings.ToLower(parts[0]), Namespace: parts[1], Name: parts[2]}
-		if !whatif.Reckons(reference.Kind) {
-			return nil, fmt.Errorf("--without %s: kind %s bears on no path; kinds that do: %s", text, parts[0], strings.Join(whatif.Kinds(), ", "))
+		reference, err := whatif.ParseReference(text)
+		if err != nil {
+			return nil, fmt.Errorf("--without %s: %w", text, err)
 		}
 		found = append(found, reference)
 	}

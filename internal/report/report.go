@@ -167,7 +167,7 @@ func Declared(spec api.HTTPSMeshProbeSpec) string {
 		words = "Service " + words
 	}
 	words += fmt.Sprintf(", sidecar %s, mTLS %s", spec.Target.Sidecar, orUnset(string(spec.MTLS.Mode)))
-	if mode := spec.MTLS.ClientMode; mode != "" && mode != api.ClientTLSUnset {
+	if mode := spec.MTLS.ClientMode; mode.IsSet() {
 		words += fmt.Sprintf(", client %s", mode)
 	}
 	return words

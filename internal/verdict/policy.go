@@ -43,7 +43,7 @@ func PolicyInEffect(target api.Target, declared api.MTLS, endpoints []EndpointPo
 	switch {
 	case target.Sidecar == api.SidecarDisabled:
 		return Policy{metav1.ConditionTrue, api.ReasonNoSidecar, "no sidecar stands before the server, so no PeerAuthentication applies to it"}
-	case !isDeclared(declared.Mode):
+	case !declared.Mode.IsSet():
 		return Policy{metav1.ConditionTrue, api.ReasonInherited, server.String()}
 	default:
 		return Policy{metav1.ConditionTrue, api.ReasonInEffect, server.String()}
@@ -87,7 +87,7 @@ func capture(claimed api.Sidecar, declared api.MTLSMode, endpoints []EndpointPol
 		return Policy{}, false
 	}
 	found := that(endpoints, func(e EndpointPolicy) bool {
-		return e.Server.Capture == meshpolicy.PortExcluded && (isDeclared(declared) || e.Server.Mode != api.MTLSDisable)
+		return e.Server.Capture == meshpolicy.PortExcluded && (declared.IsSet() || e.Server.Mode != api.MTLSDisable)
 	})
 	if len(found) == 0 {
 		return Policy{}, false
@@ -99,7 +99,7 @@ func serverMode(claimed api.Sidecar, declared api.MTLSMode, endpoints []Endpoint
 	if claimed == api.SidecarDisabled {
 		return Policy{}, false
 	}
-	if !isDeclared(declared) {
+	if !declared.IsSet() {
 		first := endpoints[0]
 		found := that(endpoints, func(e EndpointPolicy) bool { return e.Server.Enforced() != first.Server.Enforced() })
 		if len(found) == 0 {
@@ -122,7 +122,7 @@ func serverMode(claimed api.Sidecar, declared api.MTLSMode, endpoints []Endpoint
 func clientMode(declared api.ClientTLSMode, endpoints []EndpointPolicy) (Policy, bool) {
 	claim := fmt.Sprintf("mtls.clientMode is %s", declared)
 	differs := func(e EndpointPolicy) bool { return e.Client.Sends != expectation.Declared("", "", declared).Sends }
-	if declared == "" || declared == api.ClientTLSUnset {
+	if !declared.IsSet() {
 		claim = "mtls.clientMode is UNSET, which promises mutual TLS where the server takes it"
 		differs = func(e EndpointPolicy) bool {
 			enforced := e.Server.Enforced()
@@ -157,8 +157,6 @@ func (p Policy) Against(paths []Path, computed expectation.Expectations) Policy 
 	}
 	return p
 }
-
-func isDeclared(mode api.MTLSMode) bool { return mode != "" && mode != api.MTLSUnset }
 
 func that(endpoints []EndpointPolicy, holds func(EndpointPolicy) bool) []EndpointPolicy {
 	return slices.DeleteFunc(slices.Clone(endpoints), func(e EndpointPolicy) bool { return !holds(e) })

@@ -3,6 +3,7 @@ package whatif
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/effective"
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
@@ -55,7 +57,7 @@ func (f Forecast) Changes() bool {
 		return true
 	}
 	return slices.ContainsFunc(api.PathNames(), func(path api.PathName) bool {
-		now, then := f.path(f.Now, path), f.path(f.Then, path)
+		now, then := pathOf(f.Now, path), pathOf(f.Then, path)
 		return now.Computed != then.Computed || now.Declared != then.Declared
 	})
 }
@@ -86,7 +88,7 @@ func (f Forecast) Outcome() api.Outcome {
 	return outcome
 }
 
-func (f Forecast) path(in *explain.Explanation, name api.PathName) explain.Path {
+func pathOf(in *explain.Explanation, name api.PathName) explain.Path {
 	for _, path := range in.Paths {
 		if path.Name == name {
 			return path
@@ -219,7 +221,7 @@ func sortedSubjects(found map[string]*subject) []subject {
 	for _, s := range found {
 		all = append(all, *s)
 	}
-	slices.SortFunc(all, func(a, b subject) int { return compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b subject) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
@@ -227,7 +229,7 @@ func sortedSubjects(found map[string]*subject) []subject {
 // Istio's namespace, whose policies are the mesh's.
 func (w *world) concerned(place inventory.Place) []string {
 	var namespaces []string
-	for _, reference := range append(w.sorted(), w.removedSorted()...) {
+	for _, reference := range append(w.sorted(), sortedReferences(maps.Keys(w.removed))...) {
 		namespace := reference.Namespace
 		if reference.Kind == kindNamespace {
 			namespace = reference.Name
@@ -240,15 +242,6 @@ func (w *world) concerned(place inventory.Place) []string {
 		}
 	}
 	return namespaces
-}
-
-func (w *world) removedSorted() []Reference {
-	all := make([]Reference, 0, len(w.removed))
-	for reference := range w.removed {
-		all = append(all, reference)
-	}
-	slices.SortFunc(all, func(a, b Reference) int { return compare(a.String(), b.String()) })
-	return all
 }
 
 // serviceSubjects are the ports that speak TLS of Services that no probe is about.
@@ -293,17 +286,13 @@ func serviceSubjects(ctx context.Context, q Question, w *world, probes []subject
 	return sortedSubjects(found), nil
 }
 
-// tlsPort is the port that Istio takes for TLS by its appProtocol or name, or else port 443.
+// tlsPort is the first port that speaks TLS of a Service that pods of the cluster stand behind.
 func tlsPort(service corev1.Service) (int32, bool) {
 	if service.Spec.Type == corev1.ServiceTypeExternalName || len(service.Spec.Selector) == 0 {
 		return 0, false
 	}
 	for _, port := range service.Spec.Ports {
-		protocol, _, _ := strings.Cut(strings.ToLower(port.Name), "-")
-		if port.AppProtocol != nil {
-			protocol = strings.ToLower(*port.AppProtocol)
-		}
-		if protocol == "https" || protocol == "tls" || port.Port == 443 && protocol != "http" {
+		if effective.SpeaksTLS(port) {
 			return port.Port, true
 		}
 	}

@@ -135,6 +135,10 @@ func TestOutcomes(t *testing.T) {
 		"the policy taken away":             {shop + web + strict, []whatif.Reference{{Kind: "peerauthentication", Namespace: "shop", Name: "default"}}, api.OutcomeMismatch},
 		"the pods taken away":               {shop + web + strict, []whatif.Reference{{Kind: "deployment", Namespace: "shop", Name: "web"}}, api.OutcomeUnknown},
 		"a Service taken away":              {shop + web + strict, []whatif.Reference{{Kind: "service", Namespace: "shop", Name: "web"}}, api.OutcomeUnknown},
+		"a port that Istio takes for HTTP":  {shop + strings.Replace(web, "name: https", "name: http-web", 1) + strict, nil, api.OutcomeUnknown},
+		"a port that is not there":          {shop + strings.Replace(web, "port: 443", "port: 444", 1) + strict, nil, api.OutcomeUnknown},
+		"a UDP port":                        {shop + strings.Replace(web, "port: 443", "port: 443, protocol: UDP", 1) + strict, nil, api.OutcomeUnknown},
+		"an ExternalName":                   {shop + strings.Replace(web, "selector: {app: web}, ports", "type: ExternalName, externalName: a.example, ports", 1) + strict, nil, api.OutcomeUnknown},
 		"a namespace of which nobody knows": {web + strict, nil, api.OutcomeMatch},
 		"a rival that may be older":         {shop + web + strict + "---" + strings.NewReplacer("default", "zzz", "STRICT", "DISABLE").Replace(strict), nil, api.OutcomeUnknown},
 		"a rival that asks for the same":    {shop + web + strict + "---" + strings.Replace(strict, "default", "zzz", 1), nil, api.OutcomeMatch},
@@ -156,6 +160,26 @@ func TestAProbeTakenAwayIsNoForecast(t *testing.T) {
 	forecasts := answer(t, whatif.Question{Files: decode(t, []byte(shop+web+strict)), Removed: removed})
 	if len(forecasts) != 1 || forecasts[0].Declares || forecasts[0].Subject != "Service shop/web" {
 		t.Errorf("got %+v, want the Service alone", forecasts)
+	}
+}
+
+// A misspelt name would take nothing away, and the answer would be one to another question.
+func TestWhatIsNotThereCannotBeLeftOut(t *testing.T) {
+	removed := []whatif.Reference{{Kind: "peerauthentication", Namespace: "shop", Name: "defaultt"}}
+	_, err := whatif.Answer(t.Context(), whatif.Question{Files: decode(t, []byte(shop+web+strict)), Removed: removed, Place: place, Now: noon})
+	if err == nil || !strings.Contains(err.Error(), "peerauthentication/shop/defaultt is not among the files") {
+		t.Errorf("got %v, want a complaint about the name", err)
+	}
+}
+
+func TestParseReference(t *testing.T) {
+	if got, err := whatif.ParseReference("PeerAuthentication/shop/legacy"); err != nil || got.String() != "peerauthentication/shop/legacy" {
+		t.Errorf("got %s, %v", got, err)
+	}
+	for text, want := range map[string]string{"shop/legacy": "kind/namespace/name", "secret/shop/web": "kind secret bears on no path"} {
+		if _, err := whatif.ParseReference(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want it to mention %q", text, err, want)
+		}
 	}
 }
 

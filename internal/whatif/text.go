@@ -1,6 +1,7 @@
 package whatif
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -50,10 +51,10 @@ func Write(out io.Writer, forecasts []Forecast, overCluster bool) error {
 func (f Forecast) writeRows(table io.Writer, overCluster bool) {
 	subject := f.Subject
 	for _, name := range api.PathNames() {
-		now, then := columns(f.Now, name), columns(f.Then, name)
+		now, then := computed(f.Now, name), computed(f.Then, name)
 		declared := "-"
 		if f.Declares && f.Then != nil {
-			declared = orDash(f.path(f.Then, name).Declared)
+			declared = cmp.Or(pathOf(f.Then, name).Declared, "-")
 		}
 		if overCluster {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", subject, name, declared, now, then, f.mark(name))
@@ -64,23 +65,12 @@ func (f Forecast) writeRows(table io.Writer, overCluster bool) {
 	}
 }
 
-func columns(in *explain.Explanation, name api.PathName) string {
+// computed is what a path is computed to see: "-" where the subject is not there, "?" where nothing single is computed.
+func computed(in *explain.Explanation, name api.PathName) string {
 	if in == nil {
 		return "-"
 	}
-	for _, path := range in.Paths {
-		if path.Name == name && path.Computed != "" {
-			return path.Computed
-		}
-	}
-	return "?"
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
+	return cmp.Or(pathOf(in, name).Computed, "?")
 }
 
 // mark says in words how a path would stand.
@@ -90,7 +80,7 @@ func (f Forecast) mark(name api.PathName) string {
 	case f.Undecided:
 		words = append(words, "cannot tell")
 	case f.Declares && f.Then != nil:
-		switch f.path(f.Then, name).Promised {
+		switch pathOf(f.Then, name).Promised {
 		case api.OutcomeMatch:
 			words = append(words, "as declared")
 		case api.OutcomeMismatch:
@@ -99,7 +89,7 @@ func (f Forecast) mark(name api.PathName) string {
 			words = append(words, "cannot tell")
 		}
 	}
-	if f.Now != nil && f.Then != nil && f.path(f.Now, name).Computed != f.path(f.Then, name).Computed {
+	if f.Now != nil && f.Then != nil && pathOf(f.Now, name).Computed != pathOf(f.Then, name).Computed {
 		words = append(words, "changes")
 	}
 	return strings.Join(words, ", ")

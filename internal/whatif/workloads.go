@@ -17,50 +17,58 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 )
 
 const (
-	labelInjection  = "istio-injection"
-	labelRevision   = "istio.io/rev"
-	labelInject     = "sidecar.istio.io/inject"
-	labelTLSMode    = "security.istio.io/tlsMode"
-	containerSide   = "istio-proxy"
-	plannedSuffix   = "-*"
-	injectionWanted = "enabled"
+	labelInjection = "istio-injection"
+	labelRevision  = "istio.io/rev"
+	labelInject    = "sidecar.istio.io/inject"
+	// plannedSuffix stands for what the pods' names will end in, plannedUID for the beginning of their UIDs.
+	plannedSuffix = "-*"
+	plannedUID    = "planned/"
 )
 
-func labelSet(from map[string]string) labels.Set { return labels.Set(from) }
-
-// workload is a Deployment, StatefulSet or DaemonSet of the files, or a pod by itself.
+// workload is a Deployment, StatefulSet or DaemonSet, or a pod by itself.
 type workload struct {
 	namespace, name string
 	selector        *metav1.LabelSelector
 	template        corev1.PodTemplateSpec
+	// empty says that no pods of it will be there.
+	empty bool
 }
 
+// workloadOf returns what an object makes pods of; ok is false where it makes none.
+func workloadOf(object client.Object) (made workload, ok bool) {
+	made = workload{namespace: object.GetNamespace(), name: object.GetName()}
+	switch object := object.(type) {
+	case *appsv1.Deployment:
+		made.selector, made.template, made.empty = object.Spec.Selector, object.Spec.Template, isZero(object.Spec.Replicas)
+	case *appsv1.StatefulSet:
+		made.selector, made.template, made.empty = object.Spec.Selector, object.Spec.Template, isZero(object.Spec.Replicas)
+	case *appsv1.DaemonSet:
+		made.selector, made.template = object.Spec.Selector, object.Spec.Template
+	case *corev1.Pod:
+		made.template = corev1.PodTemplateSpec{ObjectMeta: object.ObjectMeta, Spec: object.Spec}
+	default:
+		return workload{}, false
+	}
+	return made, true
+}
+
+func isZero(replicas *int32) bool { return replicas != nil && *replicas == 0 }
+
+// workloads are those of the files, and those of the cluster that would be gone.
 func (w *world) workloads(namespace string) []workload {
-	var found []workload
+	found := slices.DeleteFunc(slices.Clone(w.gone), func(l workload) bool { return l.namespace != namespace })
 	for _, reference := range w.sorted() {
 		if reference.Namespace != namespace || w.removed[reference] {
 			continue
 		}
-		switch object := w.objects[reference].(type) {
-		case *appsv1.Deployment:
-			if object.Spec.Replicas != nil && *object.Spec.Replicas == 0 {
-				continue
-			}
-			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
-		case *appsv1.StatefulSet:
-			if object.Spec.Replicas != nil && *object.Spec.Replicas == 0 {
-				continue
-			}
-			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
-		case *appsv1.DaemonSet:
-			found = append(found, workload{namespace, object.Name, object.Spec.Selector, object.Spec.Template})
-		case *corev1.Pod:
-			template := corev1.PodTemplateSpec{ObjectMeta: object.ObjectMeta, Spec: object.Spec}
-			found = append(found, workload{namespace, object.Name, nil, template})
+		if made, ok := workloadOf(w.objects[reference]); ok {
+			found = append(found, made)
 		}
 	}
 	return found
@@ -87,17 +95,17 @@ func (l workload) replaces(pod *corev1.Pod) bool {
 func (l workload) pod(sidecar bool) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: *l.template.ObjectMeta.DeepCopy(), Spec: *l.template.Spec.DeepCopy()}
 	pod.Namespace, pod.Name = l.namespace, l.podName()
-	pod.UID = types.UID("planned/" + l.name)
+	pod.UID = types.UID(plannedUID + l.name)
 	if !sidecar {
 		return pod
 	}
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
-	if pod.Labels[labelTLSMode] == "" {
-		pod.Labels[labelTLSMode] = "istio"
+	if pod.Labels[meshpolicy.LabelTLSMode] == "" {
+		pod.Labels[meshpolicy.LabelTLSMode] = meshpolicy.TLSModeIstio
 	}
-	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: containerSide})
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: fixture.ContainerIstioProxy})
 	return pod
 }
 
@@ -108,7 +116,7 @@ func Injected(namespace, pod map[string]string, hostNetwork bool) bool {
 	switch {
 	case hostNetwork || declines || namespace[labelInjection] == "disabled":
 		return false
-	case namespace[labelInjection] == injectionWanted || namespace[labelRevision] != "":
+	case namespace[labelInjection] == "enabled" || namespace[labelRevision] != "":
 		return true
 	default:
 		return pod[labelInject] == "true" || pod[labelRevision] != ""
@@ -133,7 +141,7 @@ func (w *world) injects(ctx context.Context, l workload) (bool, error) {
 // plannedPod returns the pod of a workload of the files under its name; nil where there is none.
 func (w *world) plannedPod(ctx context.Context, key types.NamespacedName) *corev1.Pod {
 	for _, l := range w.workloads(key.Namespace) {
-		if l.podName() != key.Name {
+		if l.empty || l.podName() != key.Name {
 			continue
 		}
 		if sidecar, err := w.injects(ctx, l); err == nil {
@@ -167,7 +175,7 @@ func (w *world) planned(ctx context.Context, existing []runtime.Object, wanted c
 		kept = append(kept, slice)
 	}
 	for _, l := range workloads {
-		if len(service.Spec.Selector) == 0 || !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(l.template.Labels)) {
+		if l.empty || len(service.Spec.Selector) == 0 || !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(l.template.Labels)) {
 			continue
 		}
 		if _, err := w.injects(ctx, l); err != nil {
@@ -201,7 +209,7 @@ func (w *world) withoutReplaced(ctx context.Context, namespace string, endpoints
 func (l workload) slice(service corev1.Service) *discoveryv1.EndpointSlice {
 	slice := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{
 		Addresses: []string{l.podName()},
-		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: l.namespace, Name: l.podName(), UID: types.UID("planned/" + l.name)},
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: l.namespace, Name: l.podName(), UID: types.UID(plannedUID + l.name)},
 	}}}
 	for _, port := range service.Spec.Ports {
 		number := l.port(port)
@@ -228,4 +236,4 @@ func (l workload) port(port corev1.ServicePort) int32 {
 }
 
 // isPlanned says whether an endpoint is of a pod that is not there yet.
-func isPlanned(endpoint inventory.Endpoint) bool { return strings.HasPrefix(endpoint.UID, "planned/") }
+func isPlanned(endpoint inventory.Endpoint) bool { return strings.HasPrefix(endpoint.UID, plannedUID) }

@@ -3,8 +3,11 @@ package whatif
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -15,6 +18,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,6 +40,8 @@ type world struct {
 	objects map[Reference]client.Object
 	removed map[Reference]bool
 	below   client.Reader
+	// gone are the workloads of the cluster that are removed.
+	gone []workload
 	// fresh are the objects that the cluster does not have.
 	fresh []Reference
 	// claimed is the sidecar that the probe claims: it counts for pods of namespaces of which nothing is known.
@@ -47,9 +54,6 @@ var _ client.Reader = &world{}
 // are made now.
 func newWorld(ctx context.Context, files []client.Object, removed []Reference, below client.Reader, now time.Time) (*world, error) {
 	w := &world{objects: map[Reference]client.Object{}, removed: map[Reference]bool{}, below: below}
-	for _, reference := range removed {
-		w.removed[reference] = true
-	}
 	for _, object := range files {
 		if err := w.add(ctx, object, now); err != nil {
 			return nil, err
@@ -60,7 +64,39 @@ func newWorld(ctx context.Context, files []client.Object, removed []Reference, b
 			}
 		}
 	}
+	for _, reference := range removed {
+		if err := w.remove(ctx, reference); err != nil {
+			return nil, err
+		}
+	}
 	return w, nil
+}
+
+// remove takes an object out of the world. One that is not there is a mistake: its name may be misspelt.
+func (w *world) remove(ctx context.Context, reference Reference) error {
+	inFiles := w.objects[reference] != nil
+	w.removed[reference] = true
+	if w.below == nil {
+		if !inFiles {
+			return fmt.Errorf("%s is not among the files, so it cannot be left out", reference)
+		}
+		return nil
+	}
+	object := newOf[reference.Kind]()
+	err := w.below.Get(ctx, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, object)
+	switch {
+	case apierrors.IsNotFound(err) && inFiles:
+		return nil
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("%s is neither in the cluster nor among the files, so it cannot be left out", reference)
+	case err != nil:
+		return fmt.Errorf("get %s: %w", reference, err)
+	}
+	if made, ok := workloadOf(object); ok {
+		made.empty = true
+		w.gone = append(w.gone, made)
+	}
+	return nil
 }
 
 func (w *world) add(ctx context.Context, object client.Object, now time.Time) error {
@@ -71,7 +107,7 @@ func (w *world) add(ctx context.Context, object client.Object, now time.Time) er
 	object.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
 	w.fresh = append(w.fresh, reference)
 	if w.below != nil {
-		existing := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
+		existing := newOf[reference.Kind]()
 		err := w.below.Get(ctx, client.ObjectKeyFromObject(object), existing)
 		switch {
 		case err == nil:
@@ -89,21 +125,19 @@ func (w *world) add(ctx context.Context, object client.Object, now time.Time) er
 // remove.
 func (w *world) addServersPolicies(ctx context.Context, probe *api.HTTPSMeshProbe, now time.Time) error {
 	made, name := fixture.Of(probe), fixture.ServerName(probe.Name)
-	policy, rule := fixture.PeerAuthentication(made), fixture.DestinationRule(made, name)
-	for _, part := range []struct {
-		wanted bool
-		object interface{ GetName() string }
-		decode func() (client.Object, error)
+	for _, policy := range []struct {
 		kind   string
+		wanted bool
+		object *unstructured.Unstructured
 	}{
-		{probe.Spec.Target.Sidecar == api.SidecarEnabled, policy, func() (client.Object, error) { return Decode(policy) }, kindPeerAuthentication},
-		{fixture.WantsDestinationRule(made), rule, func() (client.Object, error) { return Decode(rule) }, kindDestinationRule},
+		{kindPeerAuthentication, probe.Spec.Target.Sidecar == api.SidecarEnabled, fixture.PeerAuthentication(made)},
+		{kindDestinationRule, fixture.WantsDestinationRule(made), fixture.DestinationRule(made, name)},
 	} {
-		if !part.wanted {
-			w.removed[Reference{part.kind, probe.Namespace, name}] = true
+		if !policy.wanted {
+			w.removed[Reference{policy.kind, probe.Namespace, name}] = true
 			continue
 		}
-		object, err := part.decode()
+		object, err := Decode(policy.object)
 		if err != nil {
 			return err
 		}
@@ -183,28 +217,14 @@ func (w *world) List(ctx context.Context, into client.ObjectList, options ...cli
 	return meta.SetList(into, items)
 }
 
-func (w *world) sorted() []Reference {
-	all := make([]Reference, 0, len(w.objects))
-	for reference := range w.objects {
-		all = append(all, reference)
-	}
-	slices.SortFunc(all, func(a, b Reference) int { return compare(a.String(), b.String()) })
-	return all
-}
+func (w *world) sorted() []Reference { return sortedReferences(maps.Keys(w.objects)) }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
+func sortedReferences(references iter.Seq[Reference]) []Reference {
+	return slices.SortedFunc(references, func(a, b Reference) int { return strings.Compare(a.String(), b.String()) })
 }
 
 func wantedLabels(options client.ListOptions, object client.Object) bool {
-	return options.LabelSelector == nil || options.LabelSelector.Matches(labelSet(object.GetLabels()))
+	return options.LabelSelector == nil || options.LabelSelector.Matches(labels.Set(object.GetLabels()))
 }
 
 const (
@@ -221,13 +241,32 @@ const (
 	kindDaemonSet          = "daemonset"
 )
 
-// Kinds are the kinds of objects that bear on what a path sees, in lower case.
-func Kinds() []string {
-	return []string{kindPeerAuthentication, kindDestinationRule, kindService, kindPod, kindConfigMap, kindNamespace, kindDeployment, kindStatefulSet, kindDaemonSet, kindProbe}
+// newOf makes an empty object of each kind that bears on what a path sees.
+var newOf = map[string]func() client.Object{
+	kindPeerAuthentication: func() client.Object { return &securityv1.PeerAuthentication{} },
+	kindDestinationRule:    func() client.Object { return &networkingv1.DestinationRule{} },
+	kindService:            func() client.Object { return &corev1.Service{} },
+	kindNamespace:          func() client.Object { return &corev1.Namespace{} },
+	kindProbe:              func() client.Object { return &api.HTTPSMeshProbe{} },
+	kindPod:                func() client.Object { return &corev1.Pod{} },
+	kindConfigMap:          func() client.Object { return &corev1.ConfigMap{} },
+	kindDeployment:         func() client.Object { return &appsv1.Deployment{} },
+	kindStatefulSet:        func() client.Object { return &appsv1.StatefulSet{} },
+	kindDaemonSet:          func() client.Object { return &appsv1.DaemonSet{} },
 }
 
-// Reckons says whether a kind is one of Kinds.
-func Reckons(kind string) bool { return slices.Contains(Kinds(), kind) }
+// ParseReference reads kind/namespace/name, of a kind that bears on what a path sees.
+func ParseReference(text string) (Reference, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 {
+		return Reference{}, fmt.Errorf("it must be kind/namespace/name, such as peerauthentication/shop/legacy")
+	}
+	reference := Reference{Kind: strings.ToLower(parts[0]), Namespace: parts[1], Name: parts[2]}
+	if newOf[reference.Kind] == nil {
+		return Reference{}, fmt.Errorf("kind %s bears on no path; kinds that do: %s", parts[0], strings.Join(slices.Sorted(maps.Keys(newOf)), ", "))
+	}
+	return reference, nil
+}
 
 func referenceTo(object client.Object) Reference {
 	return Reference{kindOf(object), object.GetNamespace(), object.GetName()}

@@ -152,6 +152,18 @@ func TestExplainNamesWhatToChange(t *testing.T) {
 	}
 	wantMention(t, out, "as declared, changes")
 
+	// The pods go with their Deployment, and without pods nobody can tell.
+	anything := writeFile(t, `{apiVersion: v1, kind: Namespace, metadata: {name: `+ns+`}}`)
+	out, _, code = meshprobe(t, "explain", "-f", anything, "--without", "deployment/"+ns+"/shop")
+	if code != plugin.ExitUnknown {
+		t.Errorf("exit code of the forecast without the pods: got %d, want %d:\n%s", code, plugin.ExitUnknown, out)
+	}
+	wantMention(t, out, "NoEndpoints", "cannot tell")
+	_, complaint, code := meshprobe(t, "explain", "-f", anything, "--without", "peerauthentication/"+ns+"/legcay")
+	if code != plugin.ExitUnknown || !strings.Contains(complaint, "neither in the cluster nor among the files") {
+		t.Errorf("a misspelt --without: got exit code %d and %q", code, complaint)
+	}
+
 	deletePolicy(t, legacy)
 	awaitCondition(t, hmp, api.ConditionReady, metav1.ConditionTrue)
 	out, _, code = meshprobe(t, "explain", "shop", "-n", ns)
