@@ -19,54 +19,61 @@ const (
 	ConditionPolicyInEffect = "PolicyInEffect"
 )
 
-// PathCondition is the condition type that judges a path.
-func PathCondition(name PathName) string {
-	switch name {
-	case PathSleep:
-		return ConditionSleepVerified
-	case PathIstioProxy:
-		return ConditionIstioProxyVerified
-	default:
-		return ConditionOutsiderVerified
-	}
-}
-
 // Reasons of the path conditions. docs/verdicts.md says what to do about each.
 const (
-	// ReasonAnswered (True): the server answered 200 with its own certificate, as expected.
+	// ReasonAnswered (True): the server answered as expected.
 	ReasonAnswered = "Answered"
 	// ReasonRefusedByMesh (True): the server's sidecar demanded a client certificate and refused, as expected.
 	ReasonRefusedByMesh = "RefusedByMesh"
 	// ReasonFailedAsDeclared (True): the client's sidecar and the server do not come to terms, as the declared modes promise.
 	ReasonFailedAsDeclared = "FailedAsDeclared"
+	// ReasonDeniedAsDeclared (True): an AuthorizationPolicy keeps the client out, and spec.expect says that it should.
+	ReasonDeniedAsDeclared = "DeniedAsDeclared"
 	// ReasonMTLSNotEnforced (False): a request without a certificate of the mesh got through where it must be refused.
 	ReasonMTLSNotEnforced = "MTLSNotEnforced"
-	// ReasonRefused (False): the peer demanded a client certificate where the request must get through.
+	// ReasonUntrustedCertificateAccepted (False): the server's sidecar takes a certificate that the mesh did not issue.
+	ReasonUntrustedCertificateAccepted = "UntrustedCertificateAccepted"
+	// ReasonMutualTLSAccepted (False): a sidecar takes mutual TLS before a server of which it is declared that none does.
+	ReasonMutualTLSAccepted = "MutualTLSAccepted"
+	// ReasonMutualTLSNotAccepted (False): no sidecar takes mutual TLS before a server where one should.
+	ReasonMutualTLSNotAccepted = "MutualTLSNotAccepted"
+	// ReasonPlaintextInMesh (False): the client's sidecar sends requests without mutual TLS where they should have it.
+	ReasonPlaintextInMesh = "PlaintextInMesh"
+	// ReasonUnexpectedMutualTLS (False): the client's sidecar sends requests by mutual TLS where they should go as they are.
+	ReasonUnexpectedMutualTLS = "UnexpectedMutualTLS"
+	// ReasonLedElsewhere (False): the client's sidecar leads requests for the Service to another one.
+	ReasonLedElsewhere = "LedElsewhere"
+	// ReasonRefused (False): the server's sidecar demanded a client certificate where the request must get through.
 	ReasonRefused = "Refused"
+	// ReasonApplicationRefused (False): the application itself demanded a client certificate.
+	ReasonApplicationRefused = "ApplicationRefused"
+	// ReasonAuthorizationDenied (False): an AuthorizationPolicy keeps the client out.
+	ReasonAuthorizationDenied = "AuthorizationDenied"
 	// ReasonUnexpectedCertificate (False): somebody else than the expected server answered the handshake.
 	ReasonUnexpectedCertificate = "UnexpectedCertificate"
-	// ReasonPlaintextInMesh (False): the request got through, but the client's sidecar sent it without mutual TLS where
-	// both sides have sidecars that are to use it.
-	ReasonPlaintextInMesh = "PlaintextInMesh"
 	// ReasonNotTLS (False): what answered speaks no TLS.
 	ReasonNotTLS = "NotTLS"
 	// ReasonUnexpectedStatusCode (False): the server answered with another status code than the expected one.
 	ReasonUnexpectedStatusCode = "UnexpectedStatusCode"
-	// ReasonUnexpectedAnswer (False): the request got through, or was refused, where the declared modes promise that the
-	// client's sidecar and the server do not come to terms.
+	// ReasonUnexpectedAnswer (False): the request got through, or was refused, where something else was declared.
 	ReasonUnexpectedAnswer = "UnexpectedAnswer"
-	// ReasonNoAnswer (False): the connection failed on its way where the request must get through.
-	ReasonNoAnswer = "NoAnswer"
-	// ReasonNoPositiveControl (Unknown): a refusal was seen, but in the same run no request reached the server.
+	// ReasonNoConnection (False): no TCP connection came about.
+	ReasonNoConnection = "NoConnection"
+	// ReasonTimedOut (False): the connection stood, and no answer came in time.
+	ReasonTimedOut = "TimedOut"
+	// ReasonConnectionBroken (False): the connection was closed or reset before an answer.
+	ReasonConnectionBroken = "ConnectionBroken"
+	// ReasonNotAttributed (Unknown): the request was answered, and the client's Envoy does not tell where it sent it or how.
+	ReasonNotAttributed = "NotAttributed"
+	// ReasonNoPositiveControl (Unknown): the request failed as it should, but nothing shows that the server is alive.
 	ReasonNoPositiveControl = "NoPositiveControl"
 	// ReasonInconclusive (Unknown): the request failed in a way that proves neither refusal nor acceptance.
 	ReasonInconclusive = "Inconclusive"
-	// ReasonBelowThreshold (status kept): a mismatch was seen, fewer times in a row than failureThreshold; or a connection
-	// failed just after pods or policies had changed, and has not failed for long.
+	// ReasonBelowThreshold (status kept): a mismatch was seen, and not for long enough or not often enough.
 	ReasonBelowThreshold = "BelowThreshold"
-	// ReasonEndpointsNotAsked (Unknown): not every endpoint has been dialed yet.
+	// ReasonEndpointsNotAsked (Unknown): not every endpoint has been asked yet.
 	ReasonEndpointsNotAsked = "EndpointsNotAsked"
-	// ReasonNotProbed (Unknown): the request could not be sent; the message says why.
+	// ReasonNotProbed (Unknown): the request could not be sent, or no run has ended for too long; the message says why.
 	ReasonNotProbed = "NotProbed"
 	// ReasonExecForbidden (Unknown, and Ready False): the API server does not let the operator exec into the client.
 	ReasonExecForbidden = "ExecForbidden"
@@ -104,6 +111,8 @@ const (
 	ReasonRefuted = "Refuted"
 	// ReasonUndetermined (Ready Unknown): at least one path could not be judged, and none is refuted.
 	ReasonUndetermined = "Undetermined"
+	// ReasonReconcileFailed (Ready Unknown): a step of the operator's fails at every attempt; the message says which.
+	ReasonReconcileFailed = "ReconcileFailed"
 	// ReasonProgressing (Reconciling): pods are starting, or the first run is under way.
 	ReasonProgressing = "Progressing"
 	// ReasonSuspended (Ready Unknown): spec.suspend is true.

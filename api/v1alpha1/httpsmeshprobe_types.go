@@ -23,7 +23,8 @@ const (
 type MTLSMode string
 
 const (
-	// MTLSUnset inherits the mode of the namespace, else of the mesh, else PERMISSIVE.
+	// MTLSUnset inherits the mode of the namespace, else of the mesh, else PERMISSIVE. A mode of the workload's own, or of its
+	// port's, refutes it.
 	MTLSUnset MTLSMode = "UNSET"
 	// MTLSDisable lets the sidecar pass every connection on as it is.
 	MTLSDisable MTLSMode = "DISABLE"
@@ -108,8 +109,10 @@ type HTTPSMeshProbeSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,5}([.][0-9]{1,9})?(h|m|s|ms)){1,4}$') || duration(self) <= duration('1m')",message="timeout must be 1m or less"
 	Timeout metav1.Duration `json:"timeout,omitzero"`
 
-	// failureThreshold is how many consecutive runs must contradict the expectation before a path's condition turns
-	// False. One run that agrees turns it True again. From 1 to 10.
+	// failureThreshold is how many runs in a row must fail before a path's condition turns False, over at least 2s for each
+	// run after the first (or interval, if that is shorter). One run that agrees turns it True again. Proof that something gets
+	// in, or goes out in plaintext, that must not counts at once, and so does what Istio computes too; the former clears after
+	// runs over every endpoint that agree, and at least two intervals. From 1 to 10.
 	// +optional
 	// +kubebuilder:default=2
 	// +kubebuilder:validation:Minimum=1
@@ -226,7 +229,8 @@ type TargetCertificate struct {
 type MTLS struct {
 	// mode is the mode of the PeerAuthentication that selects the server's pods. STRICT: only clients with a
 	// certificate of the mesh get through. PERMISSIVE: they and all others. DISABLE: the sidecar takes no part in TLS.
-	// UNSET: inherited from the namespace, else the mesh, else PERMISSIVE.
+	// UNSET: inherited from the namespace, else the mesh, else PERMISSIVE; a PeerAuthentication that sets a mode for
+	// the pods themselves, or for their port, refutes it.
 	// +optional
 	// +kubebuilder:default=UNSET
 	Mode MTLSMode `json:"mode,omitempty"`
@@ -242,11 +246,12 @@ type PathExpectation struct {
 	// path is the path: sleep, istio-proxy or outsider.
 	// +required
 	Path PathName `json:"path"`
-	// see is an HTTP status code such as 200 or 401, or refused: the server's sidecar demands a client certificate.
+	// see is an HTTP status code such as 200 or 401; refused, a demanded client certificate; or denied: an AuthorizationPolicy
+	// keeps the client out.
 	// +required
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 100 && int(self) <= 599 : string(self).matches('^([1-5][0-9][0-9]|refused)$')",message="see must be an HTTP status code from 100 to 599, or refused"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? int(self) >= 100 && int(self) <= 599 : string(self).matches('^([1-5][0-9][0-9]|refused|denied)$')",message="see must be an HTTP status code from 100 to 599, refused or denied"
 	See intstr.IntOrString `json:"see"`
 	// reason says why, for whoever reads the status.
 	// +required
@@ -269,9 +274,6 @@ const (
 	// PathOutsider starts in a pod without sidecar.
 	PathOutsider PathName = "outsider"
 )
-
-// PathNames lists the paths in the order in which the status shows them.
-func PathNames() []PathName { return []PathName{PathSleep, PathIstioProxy, PathOutsider} }
 
 // Outcome is what a path's last run came to.
 //
@@ -297,9 +299,91 @@ const (
 	EncryptionMutualTLS Encryption = "MutualTLS"
 	// EncryptionPlaintext means that it passed the client's bytes on as they are.
 	EncryptionPlaintext Encryption = "Plaintext"
-	// EncryptionUnknown means that the counters could not be read, or that they counted other requests too.
+	// EncryptionUnknown means that the counters could not be read, or do not tell this request from others.
 	EncryptionUnknown Encryption = "Unknown"
 )
+
+// Question is what a claim answers.
+//
+// +kubebuilder:validation:Enum=Who;How;What
+type Question string
+
+const (
+	// QuestionWho asks whether it was this Service's server that the request came to.
+	QuestionWho Question = "Who"
+	// QuestionHow asks how the request left the client's pod: by mutual TLS, or as it was.
+	QuestionHow Question = "How"
+	// QuestionWhat asks what stands before every endpoint: whether mutual TLS is demanded, taken, or neither; and, where a
+	// request is to get through, whether it was answered.
+	QuestionWhat Question = "What"
+)
+
+// Answer says whether there is evidence for a claim.
+//
+// +kubebuilder:validation:Enum=Shown;Contradicted;Unknown
+type Answer string
+
+const (
+	// AnswerShown means that evidence shows what is claimed.
+	AnswerShown Answer = "Shown"
+	// AnswerContradicted means that evidence shows something else.
+	AnswerContradicted Answer = "Contradicted"
+	// AnswerUnknown means that there is no evidence. It never counts as a pass.
+	AnswerUnknown Answer = "Unknown"
+)
+
+// ClaimStatus is one claim of what is declared, and the evidence for or against it in the latest run.
+type ClaimStatus struct {
+	// question is what the claim answers: Who, How or What.
+	// +required
+	Question Question `json:"question"`
+	// answer is Shown, Contradicted or Unknown.
+	// +required
+	Answer Answer `json:"answer"`
+	// evidence says by what it is shown or contradicted, or why it is not known.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Evidence string `json:"evidence,omitempty"`
+}
+
+// DeliveredStatus is where the client's Envoy is configured to lead requests for the Service: what istiod has delivered to
+// it, which stands between what is computed and what is observed.
+type DeliveredStatus struct {
+	// object is what made the route, such as "VirtualService shop/lead"; empty where Istio names none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Object string `json:"object,omitempty"`
+	// legs are the clusters to which requests are led, at most 8.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	Legs []DeliveredLeg `json:"legs,omitempty"`
+	// message says why it is not known, or what of it leads elsewhere.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Message string `json:"message,omitempty"`
+}
+
+// DeliveredLeg is one cluster to which requests are led.
+type DeliveredLeg struct {
+	// cluster is its name in Envoy, such as outbound|443||web.shop.svc.cluster.local.
+	// +required
+	// +kubebuilder:validation:MaxLength=512
+	Cluster string `json:"cluster"`
+	// percent is its share of the requests.
+	// +optional
+	Percent int32 `json:"percent,omitempty"`
+	// object is the DestinationRule that shaped it; empty where there is none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Object string `json:"object,omitempty"`
+	// endpoints is how many endpoints it has, and mutualTLS to how many of them requests go by mutual TLS.
+	// +optional
+	Endpoints int32 `json:"endpoints,omitempty"`
+	// mutualTLS is to how many of its endpoints requests go by mutual TLS.
+	// +optional
+	MutualTLS int32 `json:"mutualTLS,omitempty"`
+}
 
 // EndpointsStatus sums up the pods behind the Service that a path dials one by one.
 type EndpointsStatus struct {
@@ -344,8 +428,8 @@ type PathStatus struct {
 	// name is the path: sleep, istio-proxy or outsider.
 	// +required
 	Name PathName `json:"name"`
-	// expected is what the policy promises: an HTTP status code, refused, or "no answer" where the client's sidecar
-	// cannot come to terms with the server.
+	// expected is what the policy promises: an HTTP status code, answer (any HTTP answer), refused, denied, or "no answer"
+	// where the client's sidecar cannot come to terms with the server.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Expected string `json:"expected,omitempty"`
@@ -388,6 +472,17 @@ type PathStatus struct {
 	// on the path sleep alone.
 	// +optional
 	Encryption Encryption `json:"encryption,omitempty"`
+	// sentTo is the cluster and the host to which the client's Envoy sent the request, by its own counters; on the path
+	// sleep alone.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	SentTo string `json:"sentTo,omitempty"`
+	// claims are what is claimed of this path, each with its evidence in the latest run. All must be shown for a Match.
+	// +optional
+	// +listType=map
+	// +listMapKey=question
+	// +kubebuilder:validation:MaxItems=3
+	Claims []ClaimStatus `json:"claims,omitempty"`
 	// endpoints sums up the endpoints that this path dials one by one, beside the Service's own address.
 	// +optional
 	Endpoints *EndpointsStatus `json:"endpoints,omitempty"`
@@ -476,6 +571,9 @@ type HTTPSMeshProbeStatus struct {
 	// lastProbeTime is when the latest run that is written here began.
 	// +optional
 	LastProbeTime *metav1.Time `json:"lastProbeTime,omitempty"`
+	// delivered is where the client's Envoy is configured to lead requests for the Service.
+	// +optional
+	Delivered *DeliveredStatus `json:"delivered,omitempty"`
 	// certificate is the server's own certificate, as the path that reached it last saw it.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`

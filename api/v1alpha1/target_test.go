@@ -22,7 +22,7 @@ const (
 	oneCA          = "ca must name either a configMap or a secret"
 	oneServer      = "target.certificate is for the server that the operator runs, and target.service names one that is already there: remove one of them"
 	otherProbe     = "target.service can be neither added nor removed: a probe with a server of its own and a probe of a Service that is already there are two probes; delete this one and create the other"
-	badSee         = "see must be an HTTP status code from 100 to 599, or refused"
+	badSee         = "see must be an HTTP status code from 100 to 599, refused or denied"
 	noReason       = "reason must say why this path is expected to see something else than the policy promises"
 )
 
