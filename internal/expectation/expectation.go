@@ -7,16 +7,23 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // How the status spells what is expected or observed.
 const (
 	// Refused is a refusal for want of a client certificate.
 	Refused = "refused"
+	// Denied is a connection that an AuthorizationPolicy ends.
+	Denied = "denied"
+	// Answered is an HTTP answer of whatever code.
+	Answered = "answer"
 	// NoAnswer is a connection that ends without an answer and without a refusal.
 	NoAnswer = "no answer"
-	// OK is the code of an answer where nothing else is asked for.
+	// OK is the code by which the operator's own server answers.
 	OK = 200
+	// AnyCode stands for every code: what a stranger's server answers is its own affair.
+	AnyCode = 0
 )
 
 // Kind is what sort of end a request should come to.
@@ -30,28 +37,39 @@ const (
 	// Failure means that the client's sidecar and the server cannot come to terms: the connection must end without an
 	// answer.
 	Failure
+	// Denial means that an AuthorizationPolicy keeps the client out: the connection must end without an answer.
+	Denial
 )
 
 // Expectation is what one path should see.
 type Expectation struct {
 	Kind Kind
-	// Code is the status code of an expected answer.
+	// Code is the status code of an expected answer, or AnyCode.
 	Code int
 	// Encryption is how the client's sidecar must send an answered request; "" where it does not matter.
 	Encryption api.Encryption
+	// Mode is what must stand before every endpoint: STRICT demands mutual TLS, PERMISSIVE takes it, DISABLE does neither, as
+	// no sidecar does. "" where that is not promised, on the path through the mesh and where the spec overrides the path.
+	Mode api.MTLSMode
 	// Why explains the expectation in half a sentence.
 	Why string
 	// Reason is the user's, where the spec overrides what the policy promises.
 	Reason string
 }
 
-// String is "refused", "no answer" or the code.
+// String is "refused", "denied", "no answer", "answer" or the code.
 func (e Expectation) String() string {
 	switch e.Kind {
 	case Refusal:
 		return Refused
 	case Failure:
 		return NoAnswer
+	case Denial:
+		return Denied
+	}
+	switch e.Code {
+	case AnyCode:
+		return Answered
 	default:
 		return strconv.Itoa(e.Code)
 	}
@@ -97,29 +115,45 @@ func (p Promise) takesMutualTLS() bool {
 // Expectations returns what every path should see if the promise holds.
 func (p Promise) Expectations() Expectations {
 	expectations := Expectations{}
-	for _, path := range api.PathNames() {
-		if path == api.PathSleep {
-			expectations[path] = p.throughTheMesh()
+	for _, path := range paths.All() {
+		if path.ThroughMesh {
+			expectations[path.Name] = p.throughTheMesh()
 		} else {
-			expectations[path] = p.Around()
+			expectations[path.Name] = p.Around()
 		}
 	}
 	return expectations
 }
 
+// OfAnyCode lets every HTTP answer do where one is expected.
+func (e Expectations) OfAnyCode() {
+	for name, expected := range e {
+		if expected.Kind == Answer {
+			expected.Code = AnyCode
+			e[name] = expected
+		}
+	}
+}
+
 // Around is what a request without a certificate of the mesh should see: one that goes around the client's sidecar, or
 // comes from a pod without one.
 func (p Promise) Around() Expectation {
+	var expected Expectation
 	switch {
 	case p.Sidecar == api.SidecarDisabled:
-		return answer("no sidecar stands before the server")
+		expected = answer("no sidecar stands before the server")
 	case p.Mode == api.MTLSDisable:
-		return answer("DISABLE leaves every connection to the server as it is")
+		expected = answer("DISABLE leaves every connection to the server as it is")
 	case p.Mode == api.MTLSPermissive:
-		return answer("PERMISSIVE accepts connections without a certificate of the mesh")
+		expected = answer("PERMISSIVE accepts connections without a certificate of the mesh")
 	default:
-		return Expectation{Kind: Refusal, Why: "STRICT demands a certificate of the mesh, and this path has none"}
+		expected = Expectation{Kind: Refusal, Why: "STRICT demands a certificate of the mesh, and this path has none"}
 	}
+	expected.Mode = p.Mode
+	if p.Sidecar == api.SidecarDisabled {
+		expected.Mode = api.MTLSDisable
+	}
+	return expected
 }
 
 func (p Promise) throughTheMesh() Expectation {
@@ -128,10 +162,10 @@ func (p Promise) throughTheMesh() Expectation {
 		return Expectation{Kind: Refusal, Why: "STRICT demands a certificate of the mesh, and the client's sidecar is told to send none"}
 	case p.Sends == meshpolicy.Plaintext:
 		expected := p.Around()
-		expected.Encryption = api.EncryptionPlaintext
+		expected.Encryption, expected.Mode = api.EncryptionPlaintext, ""
 		return expected
 	case p.Sends == meshpolicy.MutualTLS && p.takesMutualTLS():
-		expected := answer("the client's sidecar has a certificate of the mesh, which STRICT demands")
+		expected := answer("STRICT demands a certificate of the mesh, and the client's sidecar has one")
 		if p.Mode == api.MTLSPermissive {
 			expected = answer("PERMISSIVE accepts the mutual TLS of the client's sidecar")
 		}
@@ -150,7 +184,9 @@ func answer(why string) Expectation { return Expectation{Kind: Answer, Code: OK,
 func (e Expectations) Override(overrides []api.PathExpectation) {
 	for _, override := range overrides {
 		expected := Expectation{Kind: Refusal, Why: "spec.expect says so: " + override.Reason, Reason: override.Reason}
-		if code, err := strconv.Atoi(override.See.String()); err == nil {
+		if override.See.String() == Denied {
+			expected.Kind, expected.Encryption = Denial, e[override.Path].Encryption
+		} else if code, err := strconv.Atoi(override.See.String()); err == nil {
 			expected.Kind, expected.Code = Answer, code
 			expected.Encryption = e[override.Path].Encryption
 		}

@@ -10,6 +10,7 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // A mode that a namespace or mesh sets does not reach a server without sidecar.
@@ -48,7 +49,7 @@ func TestExpectationsAreExplained(t *testing.T) {
 		{permissive, auto, api.PathSleep, "PERMISSIVE accepts the mutual TLS of the client's sidecar"},
 		{permissive, plain, api.PathSleep, "PERMISSIVE accepts connections without a certificate"},
 		{permissive, auto, api.PathIstioProxy, "without a certificate"},
-		{strict, auto, api.PathSleep, "the client's sidecar has a certificate of the mesh, which STRICT demands"},
+		{strict, auto, api.PathSleep, "STRICT demands a certificate of the mesh, and the client's sidecar has one"},
 		{strict, auto, api.PathOutsider, "STRICT demands a certificate of the mesh, and this path has none"},
 		{strict, plain, api.PathSleep, "the client's sidecar is told to send none"},
 		{disable, istio, api.PathSleep, "told to send mutual TLS, and no sidecar takes it"},
@@ -165,7 +166,7 @@ func TestOverridesOfSeveralPaths(t *testing.T) {
 func wantMeetsWords(t *testing.T, expectations expectation.Expectations, want string) {
 	t.Helper()
 	var got []string
-	for _, path := range api.PathNames() {
+	for _, path := range paths.Names() {
 		got = append(got, expectations[path].String())
 	}
 	if got := strings.Join(got, " "); got != want {

@@ -9,6 +9,7 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 const (
@@ -134,7 +135,7 @@ func (r row) compute() (meshpolicy.Server, meshpolicy.ClientPolicy) {
 func wantMeets(t *testing.T, name string, expectations expectation.Expectations, meets string, wrapped api.Encryption) {
 	t.Helper()
 	var got []string
-	for _, path := range api.PathNames() {
+	for _, path := range paths.Names() {
 		expected, ok := expectations[path]
 		if !ok {
 			t.Errorf("%s: nothing is expected of %s", name, path)
@@ -156,8 +157,8 @@ func wantMeets(t *testing.T, name string, expectations expectation.Expectations,
 	if got := strings.Join(got, " "); got != meets {
 		t.Errorf("%s: %s, want %s", name, got, meets)
 	}
-	if len(expectations) != len(api.PathNames()) {
-		t.Errorf("%s: %d expectations for %d paths", name, len(expectations), len(api.PathNames()))
+	if len(expectations) != len(paths.Names()) {
+		t.Errorf("%s: %d expectations for %d paths", name, len(expectations), len(paths.Names()))
 	}
 }
 
