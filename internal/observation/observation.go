@@ -20,7 +20,25 @@ type Request struct {
 	Chain bool `json:"chain,omitempty"`
 	// Count asks what the client's Envoy counted during this probe.
 	Count *Count `json:"count,omitempty"`
+	// Hello is what sort of TLS hello to make; Identity is the SPIFFE ID in the certificate of HelloForged.
+	Hello    Hello  `json:"hello,omitempty"`
+	Identity string `json:"identity,omitempty"`
 }
+
+// Hello is a sort of TLS hello. What a peer makes of each tells what stands before it.
+type Hello string
+
+const (
+	// HelloHTTPS is a plain HTTPS client's, without a certificate, and an HTTP request follows.
+	HelloHTTPS Hello = ""
+	// HelloMesh is how Istio's sidecars greet each other (ALPN istio), without a certificate. A sidecar that takes mutual TLS
+	// answers it with its own certificate and asks for one, under PERMISSIVE as under STRICT; nobody else does. No request
+	// follows.
+	HelloMesh Hello = "Mesh"
+	// HelloForged is the same with a certificate that is signed by itself and names Identity. A sidecar that verifies its
+	// peers refuses it. No request follows.
+	HelloForged Hello = "Forged"
+)
 
 // Count asks the agent to hold the counters of its pod's Envoy before the probe against those after it.
 type Count struct {
@@ -72,6 +90,9 @@ const (
 	ResponseReset Class = "ResponseReset"
 	// NotHTTP means that the handshake succeeded and what came back is no HTTP response.
 	NotHTTP Class = "NotHTTP"
+	// Handshaken means that a handshake after which no request was to follow succeeded, and that the peer let the
+	// connection stand.
+	Handshaken Class = "Handshaken"
 	// InvalidRequest means that the agent could not make sense of the request.
 	InvalidRequest Class = "InvalidRequest"
 )
@@ -81,7 +102,7 @@ func Classes() []Class {
 	return []Class{
 		Answered, ClientCertificateRequired, ClosedAfterCertificateRequest, NameNotResolved, ConnectionRefused,
 		Unreachable, ConnectTimeout, NotTLS, Alerted, HandshakeTimeout, HandshakeClosed, HandshakeReset,
-		HandshakeFailed, ResponseTimeout, ResponseClosed, ResponseReset, NotHTTP, InvalidRequest,
+		HandshakeFailed, ResponseTimeout, ResponseClosed, ResponseReset, NotHTTP, Handshaken, InvalidRequest,
 	}
 }
 
@@ -97,25 +118,6 @@ type Certificate struct {
 	// where the request asks for it. At most 4 certificates. It is empty where they are too long to report, and so is the
 	// answer of an agent that is too old to be asked: no chain is no evidence of a wrong one.
 	Chain [][]byte `json:"chain,omitempty"`
-}
-
-// Counted is by how much Envoy's counters grew during one probe.
-type Counted struct {
-	// Connections are those that Envoy began to the Service, over all its subsets (upstream_cx_total). One means this
-	// probe's, unless something else in the pod used the Service meanwhile.
-	Connections uint64 `json:"connections"`
-	// Handshakes are the TLS handshakes that Envoy itself finished on such connections (ssl.handshake). None beside a
-	// connection means that the probe was sent as it is if something came back (Leaf); if nothing did, Envoy's own
-	// handshake may have failed.
-	Handshakes uint64 `json:"handshakes"`
-	// Passthrough are the connections that Envoy passed on to where they were addressed, to whatever destination, because
-	// it knows no Service there (upstream_cx_total of PassthroughCluster).
-	Passthrough uint64 `json:"passthrough"`
-	// PassthroughShared says that other probes of the same agent were under way meanwhile, so that those in Passthrough
-	// may be theirs.
-	PassthroughShared bool `json:"passthroughShared,omitempty"`
-	// Error is why nothing was counted; then the numbers are 0 and mean nothing.
-	Error string `json:"error,omitempty"`
 }
 
 // Observation is what one probe saw. The zero value of a field means that the probe did not get so far.
@@ -142,9 +144,10 @@ type Observation struct {
 	Alert string `json:"alert,omitempty"`
 	// HTTPCode is the status code of the response.
 	HTTPCode int `json:"httpCode,omitempty"`
-	// Counted is what the client's Envoy counted; nil where the request does not ask for it, and from an agent that is
-	// too old to be asked.
-	Counted *Counted `json:"counted,omitempty"`
+	// Sent is what the client's Envoy did with the request, and Delivered what it is configured to do with such requests;
+	// nil where the request does not ask for it (Count).
+	Sent      *Sent      `json:"sent,omitempty"`
+	Delivered *Delivered `json:"delivered,omitempty"`
 	// Error is the error as Go words it, at most 256 bytes; for people, never for decisions.
 	Error string `json:"error,omitempty"`
 }

@@ -30,13 +30,22 @@ var full = Observation{
 		Chain: [][]byte{{0x30, 0x00}},
 	},
 	CertificateRequested: true, Alert: "certificate_required", HTTPCode: 200, Error: "remote error: tls: certificate required",
-	Counted: &Counted{Connections: 4, Handshakes: 3, Passthrough: 2, PassthroughShared: true, Error: "not counted"},
+	Sent: &Sent{Cluster: "outbound|443||nginx.a.svc.cluster.local", Host: "10.1.0.1:8443", Handshakes: 1, Past: true, Error: "not counted"},
+	Delivered: &Delivered{
+		Listener: "10.0.0.1_443", Config: "/apis/networking.istio.io/v1/namespaces/a/virtual-service/lead", LegsLeftOut: 1, Error: "not read",
+		Legs: []Leg{{
+			Cluster: "outbound|443|v1|nginx.a.svc.cluster.local", Weight: 70, TLS: TLSByEndpoint, EndpointsLeftOut: 2, LeftOutTLS: TLSMutual,
+			Config:    "/apis/networking.istio.io/v1/namespaces/a/destination-rule/shape",
+			Endpoints: []LegEndpoint{{Address: "10.1.0.1:8443", TLS: TLSMutual}},
+		}},
+	},
 }
 
 // fullRequest has a value in every field too.
 var fullRequest = Request{
 	ID: 7, Address: "nginx.a.svc:443", ServerName: "nginx.a.svc", Path: "/", Timeout: 5 * time.Second,
 	Chain: true, Count: &Count{Admin: "127.0.0.1:15000", Host: "nginx.a.svc.cluster.local", Port: 443},
+	Hello: HelloForged, Identity: "spiffe://cluster.local/ns/a/sa/b",
 }
 
 // Operator and agent may be of different releases: what is on the wire changes on purpose or not at all.
@@ -48,7 +57,8 @@ func TestWireFormat(t *testing.T) {
 		"observation":       &full,
 		"pong":              &Observation{},
 		"without-evidence":  &Observation{ID: 8, Class: ConnectionRefused, Started: noon, Remote: "10.0.0.1:443", Error: "refused"},
-		"counted-nothing":   &Observation{ID: 10, Class: Answered, HTTPCode: 200, Counted: &Counted{}},
+		"past-envoy":        &Observation{ID: 10, Class: Answered, HTTPCode: 200, Sent: &Sent{Past: true}, Delivered: &Delivered{}},
+		"mesh-hello":        &Request{ID: 11, Address: "10.1.0.1:8443", ServerName: "nginx.a.svc", Timeout: 5 * time.Second, Hello: HelloMesh},
 		"without-uri-names": &Observation{ID: 9, Class: Answered, Leaf: &Certificate{SHA256: "00ff", NotAfter: noon}, HTTPCode: 503},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +91,9 @@ func TestWireFormat(t *testing.T) {
 }
 
 func TestTheFullMessagesAreFull(t *testing.T) {
-	for _, message := range []any{full, *full.Leaf, *full.Counted, fullRequest, *fullRequest.Count} {
+	for _, message := range []any{
+		full, *full.Leaf, *full.Sent, *full.Delivered, full.Delivered.Legs[0], full.Delivered.Legs[0].Endpoints[0], fullRequest, *fullRequest.Count,
+	} {
 		value := reflect.ValueOf(message)
 		for i := range value.NumField() {
 			if value.Field(i).IsZero() {

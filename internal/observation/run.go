@@ -30,8 +30,15 @@ type EndpointResult struct {
 	// Asked is when the run began that dialed it; zero where none has yet.
 	Asked time.Time
 	Result
-	// Control is what came of the path sleep in that run.
-	Control Result
+	// Mesh and Forged are what came of the latest hellos of these sorts to the endpoint.
+	Mesh, Forged Handshake
+}
+
+// Handshake is what came of a hello to an endpoint after which no request follows.
+type Handshake struct {
+	// Asked is when the run began that made it; zero where none has yet.
+	Asked time.Time
+	Result
 }
 
 // Endpoint is one address behind a Service.
@@ -40,39 +47,6 @@ type Endpoint struct {
 	ID string
 	// Name is the endpoint's name for people, and Address what to dial, as host:port.
 	Name, Address string
-}
-
-// Wrapping is what the counters of the client's Envoy say of one request.
-type Wrapping string
-
-const (
-	// WrappedInTLS means that Envoy made exactly one connection to the Service, in TLS.
-	WrappedInTLS Wrapping = "WrappedInTLS"
-	// PassedOn means that it made exactly one, and finished no TLS handshake of its own on it.
-	PassedOn Wrapping = "PassedOn"
-	// NotCounted means that the counters were not read, or counted other requests too.
-	NotCounted Wrapping = "NotCounted"
-)
-
-// Wrapping tells how the client's Envoy sent the request. A connection by way of the PassthroughCluster is one that Envoy
-// knows no Service for, and sends as it is; it counts only where it can be no other request's.
-func (o Observation) Wrapping() Wrapping {
-	if o.Counted == nil || o.Counted.Error != "" {
-		return NotCounted
-	}
-	counted := *o.Counted
-	// The agent lets probes of one Service take turns, so that the Service's own counters are this request's; what went by
-	// way of the PassthroughCluster meanwhile may be that of another Service.
-	toService := counted.Connections == 1 && (counted.Passthrough == 0 || counted.PassthroughShared)
-	elsewhere := counted.Connections == 0 && counted.Passthrough == 1 && !counted.PassthroughShared
-	switch {
-	case toService && counted.Handshakes == 1:
-		return WrappedInTLS
-	case (toService || elsewhere) && counted.Handshakes == 0:
-		return PassedOn
-	default:
-		return NotCounted
-	}
 }
 
 // FailureKind says why a request could not be sent or its observation not be had.
@@ -96,7 +70,8 @@ type Failure struct {
 }
 
 // Signature is what two runs have in common that found the same: for every path and endpoint how it ended, who answered
-// and with what code, and how the request was sent. Times are no part of it.
+// and with what code, and how the request was sent. Times are no part of it, and neither is which of several endpoints a
+// balanced request came to.
 func (r Run) Signature() string {
 	names := make([]string, 0, len(r.Results))
 	for name := range r.Results {
@@ -108,7 +83,13 @@ func (r Run) Signature() string {
 		result := r.Results[name]
 		fmt.Fprintf(&b, "%s=%s;", name, result.signature())
 		for _, endpoint := range result.Endpoints {
-			fmt.Fprintf(&b, "%s=%s;", endpoint.Endpoint.ID, endpoint.signature())
+			fmt.Fprintf(&b, "%s=%s", endpoint.Endpoint.ID, endpoint.signature())
+			for _, greeted := range []Handshake{endpoint.Mesh, endpoint.Forged} {
+				if !greeted.Asked.IsZero() {
+					fmt.Fprintf(&b, ",%s", greeted.signature())
+				}
+			}
+			b.WriteByte(';')
 		}
 	}
 	return b.String()
@@ -122,5 +103,12 @@ func (r Result) signature() string {
 	if r.Seen.Leaf != nil && r.Seen.SPIFFE() == "" {
 		fingerprint = r.Seen.Leaf.SHA256
 	}
-	return fmt.Sprintf("%s,%d,%s,%s,%s,%s", r.Seen.Class, r.Seen.HTTPCode, r.Seen.SPIFFE(), fingerprint, r.Seen.Alert, r.Seen.Wrapping())
+	words := []any{r.Seen.Class, r.Seen.HTTPCode, r.Seen.SPIFFE(), fingerprint, r.Seen.Alert, r.Seen.Wrapping()}
+	if r.Seen.Sent != nil {
+		words = append(words, r.Seen.Sent.Cluster)
+	}
+	if r.Seen.Delivered != nil {
+		words = append(words, *r.Seen.Delivered)
+	}
+	return fmt.Sprint(words...)
 }

@@ -1,12 +1,14 @@
 package observation
 
 import (
-	"math"
 	"testing"
 	"time"
 )
 
-const workload = "spiffe://cluster.local/ns/probes/sa/nginx"
+const (
+	workload = "spiffe://cluster.local/ns/probes/sa/nginx"
+	cluster  = "outbound|443||nginx.probes.svc.cluster.local"
+)
 
 // refusedAndServed is a run along two paths, of which one was refused by a sidecar and one answered by nginx.
 func refusedAndServed() Run {
@@ -18,7 +20,9 @@ func refusedAndServed() Run {
 		}},
 		"served": {Seen: Observation{
 			ID: 2, Class: Answered, Started: noon, Connected: 1, Handshaken: 2, Finished: 3, Remote: "10.0.0.1:443",
-			TLSVersion: "TLS 1.3", HTTPCode: 200, Leaf: &Certificate{SHA256: "bb", NotAfter: noon}, Counted: &Counted{Connections: 1, Handshakes: 1},
+			TLSVersion: "TLS 1.3", HTTPCode: 200, Leaf: &Certificate{SHA256: "bb", NotAfter: noon},
+			Sent:      &Sent{Cluster: cluster, Host: "10.1.0.1:8443", Handshakes: 1},
+			Delivered: &Delivered{Listener: "10.0.0.1_443", Legs: []Leg{{Cluster: cluster, Weight: 1, TLS: TLSByEndpoint}}},
 		}, Endpoints: []EndpointResult{refusing("10.1.0.1:8443"), {Endpoint: Endpoint{ID: "b", Name: "nginx-b", Address: "10.1.0.2:8443"}}}},
 		"unsent": {Failed: &Failure{Kind: NoVantage, Message: "no pod"}},
 	}}
@@ -56,12 +60,21 @@ func TestSignature(t *testing.T) {
 		}), true},
 		"words of a failure": {func(run Run) { run.Results["unsent"].Failed.Message = "no pod yet" }, true},
 
-		// How the request was sent is a finding; the numbers that say so are not.
-		"more connections than one": {seen("served", func(o *Observation) { o.Counted.Connections, o.Counted.Passthrough = 2, 1 }), false},
-		"counters of no difference": {seen("served", func(o *Observation) { o.Counted.PassthroughShared = true }), true},
-		"no longer wrapped in TLS":  {seen("served", func(o *Observation) { o.Counted.Handshakes = 0 }), false},
-		"no longer counted":         {seen("served", func(o *Observation) { o.Counted = nil }), false},
-		"counters not read":         {seen("served", func(o *Observation) { o.Counted.Error = "no answer in time" }), false},
+		// How the request was sent is a finding; which of several endpoints it came to is none.
+		"another host":             {seen("served", func(o *Observation) { o.Sent.Host = "10.1.0.2:8443" }), true},
+		"another cluster":          {seen("served", func(o *Observation) { o.Sent.Cluster = ClusterPassthrough }), false},
+		"no longer wrapped in TLS": {seen("served", func(o *Observation) { o.Sent.Handshakes = 0 }), false},
+		"past Envoy":               {seen("served", func(o *Observation) { *o.Sent = Sent{Past: true} }), false},
+		"no longer followed":       {seen("served", func(o *Observation) { o.Sent = nil }), false},
+		"counters not read":        {seen("served", func(o *Observation) { o.Sent.Error = "no answer in time" }), false},
+		"led by an object":         {seen("served", func(o *Observation) { o.Delivered.Config = "/apis/x" }), false},
+		"another weight":           {seen("served", func(o *Observation) { o.Delivered.Legs[0].Weight = 2 }), false},
+		"delivered not read":       {seen("served", func(o *Observation) { o.Delivered = nil }), false},
+
+		"a hello to an endpoint": {endpoint(func(e *EndpointResult) {
+			e.Mesh = Handshake{Asked: noon, Result: Result{Seen: Observation{Class: Alerted}}}
+		}), false},
+		"an endpoint's hello without answer so far": {endpoint(func(e *EndpointResult) { e.Forged.Seen.Class = Alerted }), true},
 
 		"class":                      {seen("served", func(o *Observation) { o.Class = ResponseReset }), false},
 		"code":                       {seen("served", func(o *Observation) { o.HTTPCode = 503 }), false},
@@ -73,7 +86,6 @@ func TestSignature(t *testing.T) {
 		"kind of a failure":          {func(run Run) { run.Results["unsent"].Failed.Kind = ExecFailed }, false},
 		"failure in place of an end": {func(run Run) { run.Results["served"] = Result{Failed: &Failure{Kind: AgentSilent}} }, false},
 		"an endpoint asked again":    {endpoint(func(e *EndpointResult) { e.Asked = e.Asked.Add(time.Hour) }), true},
-		"an endpoint's control":      {endpoint(func(e *EndpointResult) { e.Control.Seen.Class = Answered }), true},
 		"an endpoint's answer":       {endpoint(func(e *EndpointResult) { e.Seen.Class, e.Seen.HTTPCode = Answered, 200 }), false},
 		"an endpoint's failure":      {endpoint(func(e *EndpointResult) { e.Failed = &Failure{Kind: AgentSilent} }), false},
 		"another endpoint":           {endpoint(func(e *EndpointResult) { e.Endpoint.ID = "c" }), false},
@@ -120,43 +132,40 @@ func TestSignatureOfAnEndpointThatIsAskedForTheFirstTime(t *testing.T) {
 	}
 }
 
-// Whatever the counters say, only one connection that can be no other request's tells how this one was sent.
+// What is not known is never taken for plaintext, nor for TLS.
 func TestWrapping(t *testing.T) {
 	for name, c := range map[string]struct {
-		counted *Counted
-		want    Wrapping
+		sent *Sent
+		want Wrapping
 	}{
-		"not asked":                        {nil, NotCounted},
-		"not read":                         {&Counted{Connections: 1, Handshakes: 1, Error: "no answer in time"}, NotCounted},
-		"nothing":                          {&Counted{}, NotCounted},
-		"one in TLS":                       {&Counted{Connections: 1, Handshakes: 1}, WrappedInTLS},
-		"one as it is":                     {&Counted{Connections: 1}, PassedOn},
-		"one past all Services":            {&Counted{Passthrough: 1}, PassedOn},
-		"one past all Services, of many's": {&Counted{Passthrough: 1, PassthroughShared: true}, NotCounted},
-		"sums that overflow":               {&Counted{Connections: 2, Passthrough: math.MaxUint64}, NotCounted},
+		"not asked":             {nil, NotCounted},
+		"not known":             {&Sent{Error: "no answer in time"}, NotCounted},
+		"not known, after all":  {&Sent{Cluster: cluster, Handshakes: 1, Error: "shared"}, NotCounted},
+		"one in TLS":            {&Sent{Cluster: cluster, Handshakes: 1}, WrappedInTLS},
+		"one as it is":          {&Sent{Cluster: cluster}, PassedOn},
+		"one past all Services": {&Sent{Cluster: ClusterPassthrough}, PassedOn},
+		"one past Envoy":        {&Sent{Past: true}, PassedOn},
 	} {
-		if got := (Observation{Counted: c.counted}).Wrapping(); got != c.want {
+		if got := (Observation{Sent: c.sent}).Wrapping(); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
 }
 
-func TestOtherRequestsMakeCountersWorthless(t *testing.T) {
-	for i := range 3 * 3 * 3 * 2 {
-		counted := &Counted{Connections: uint64(i % 3), Handshakes: uint64(i / 3 % 3), Passthrough: uint64(i / 9 % 3), PassthroughShared: i >= 27}
-		want := NotCounted
-		own := *counted
-		if own.PassthroughShared && own.Connections == 1 {
-			own.Passthrough, own.PassthroughShared = 0, false // what went past all Services is another probe's
-		}
-		switch own {
-		case Counted{Connections: 1, Handshakes: 1}:
-			want = WrappedInTLS
-		case Counted{Connections: 1}, Counted{Passthrough: 1}:
-			want = PassedOn
-		}
-		if got := (Observation{Counted: counted}).Wrapping(); got != want {
-			t.Errorf("%+v: %s, want %s", *counted, got, want)
+func TestParseCluster(t *testing.T) {
+	for name, want := range map[string]Cluster{
+		"outbound|443||web.shop.svc.cluster.local":    {443, "", "web.shop.svc.cluster.local"},
+		"outbound|443|v1|web.shop.svc.cluster.local;": {443, "v1", "web.shop.svc.cluster.local"},
+		"PassthroughCluster":                          {},
+		"inbound|443||":                               {},
+		"outbound|443|web.shop.svc.cluster.local":     {},
+		"outbound|443||a|b":                           {},
+		"outbound|70000||web":                         {},
+		"outbound|https||web":                         {},
+		"":                                            {},
+	} {
+		if got, ok := ParseCluster(name); got != want || ok != (want != Cluster{}) {
+			t.Errorf("%q: %+v, %t; want %+v", name, got, ok, want)
 		}
 	}
 }

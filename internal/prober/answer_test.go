@@ -124,7 +124,7 @@ func TestWhatTheServerIsTold(t *testing.T) {
 			wantClass(t, probedWithin(t, request, slack), observation.Answered)
 			want := c.want
 			want.host = strings.Replace(want.host, "ADDRESS", address, 1)
-			want.method, want.agent, want.close, want.protocols = "GET", "httpsmeshprobe", true, []string{"http/1.1"}
+			want.method, want.agent, want.close, want.protocols = "GET", "httpsmeshprobe", true, []string{"h2", "http/1.1"}
 			select {
 			case got := <-heard:
 				if !reflect.DeepEqual(got, want) {
@@ -196,7 +196,7 @@ func TestChains(t *testing.T) {
 
 // A line longer than the operator reads would end the stream, and every probe of the container with it.
 func TestNoCertificateMakesAnObservationTooLong(t *testing.T) {
-	const maxObservationBytes = 64 << 10 // in internal/runner
+	const maxObservationBytes = 128 << 10 // in internal/agents
 	leaf := func(uri string, length int) *x509.Certificate {
 		parsed, err := url.Parse(uri)
 		if err != nil {
@@ -225,7 +225,7 @@ func TestNoCertificateMakesAnObservationTooLong(t *testing.T) {
 		line, err := json.Marshal(observation.Observation{
 			ID: math.MaxUint64, Class: observation.ClosedAfterCertificateRequest, Started: time.Now(), Connected: ample, Handshaken: ample, Finished: ample,
 			Remote: everything, TLSVersion: everything, CipherSuite: everything, Leaf: evidence, Alert: everything, Error: everything,
-			Counted: &observation.Counted{Connections: math.MaxUint64, Handshakes: math.MaxUint64, Passthrough: math.MaxUint64, Error: everything},
+			Sent: &observation.Sent{Cluster: everything, Host: everything, Handshakes: 1, Past: true, Error: everything},
 		})
 		if err != nil || len(line) >= maxObservationBytes {
 			t.Errorf("%s: %d bytes, %v; want less than %d", name, len(line), err, maxObservationBytes)

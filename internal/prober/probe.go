@@ -3,7 +3,6 @@
 package prober
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,12 +13,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/delivered"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
 
@@ -34,31 +35,59 @@ const (
 	maxURIs        = 4
 	maxChain       = 4
 
-	// An observation must fit into the line that the operator reads (maxObservationBytes in internal/runner), or it costs
+	// An observation must fit into the line that the operator reads (maxObservationBytes in internal/agents), or it costs
 	// every probe of the container its stream. The chain is a third longer in base64, and a URI up to six times in JSON.
 	maxChainBytes = 24 << 10
 	maxURIBytes   = 2 << 10 // as long as a SPIFFE ID may be
 )
 
-// Probe carries out one request on a connection of its own. It counts nothing: that takes the agent, which knows what
-// else is under way (Serve). It always returns within request.Timeout or when ctx ends, whichever is first, and never
-// fails: whatever happens is the observation.
+// Probe carries out one request on a connection of its own. It follows nothing of it through Envoy: that takes the agent,
+// which knows what else is under way (Serve). It always returns within request.Timeout or when ctx ends, whichever is
+// first, and never fails: whatever happens is the observation.
 func Probe(ctx context.Context, request observation.Request) observation.Observation {
-	p := &probe{request: request, seen: observation.Observation{ID: request.ID, Started: time.Now()}}
-	if request.Timeout <= 0 {
-		p.end(observation.InvalidRequest, errors.New("timeout must be positive"))
-		return p.seen
+	p := newProbe(request)
+	if p.prepare(ctx) {
+		p.carryOut(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, request.Timeout)
-	defer cancel()
-	p.run(ctx)
-	p.seen.Finished = time.Since(p.seen.Started)
 	return p.seen
 }
 
 type probe struct {
 	request observation.Request
 	seen    observation.Observation
+	progress
+	// prepared is how long it took to prepare the request, and http what is sent when the connection stands.
+	prepared time.Duration
+	http     *http.Request
+	forged   *tls.Certificate
+}
+
+// progress lets somebody look on while the probe goes on.
+type progress struct {
+	// connected is closed when the TCP connection stands, local and remote being its ends.
+	connected     chan struct{}
+	local, remote netip.AddrPort
+	// settled is closed at the first sign that the TLS handshake came to an end: the peer's certificate, or the end of the
+	// probe. Whatever Envoy does to bring a connection about, it has done then.
+	settled chan struct{}
+	// seenOff, where there is one, is closed when the connection has been looked at; it stays open until then.
+	seenOff chan struct{}
+}
+
+func newProbe(request observation.Request) *probe {
+	return &probe{
+		request:  request,
+		seen:     observation.Observation{ID: request.ID, Started: time.Now()},
+		progress: progress{connected: make(chan struct{}), settled: make(chan struct{})},
+	}
+}
+
+func (p *probe) settle() {
+	select {
+	case <-p.settled:
+	default:
+		close(p.settled)
+	}
 }
 
 func (p *probe) end(class observation.Class, err error) {
@@ -68,12 +97,39 @@ func (p *probe) end(class observation.Class, err error) {
 	}
 }
 
-func (p *probe) run(ctx context.Context) {
-	request, err := p.httpRequest(ctx)
-	if err != nil {
-		p.end(observation.InvalidRequest, err)
-		return
+// prepare does what is to be done before the connection: it looks at the request, and resolves the name. False is the end.
+func (p *probe) prepare(ctx context.Context) bool {
+	if p.request.Timeout <= 0 {
+		p.end(observation.InvalidRequest, errors.New("timeout must be positive"))
+		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, p.request.Timeout)
+	defer cancel()
+	defer func() { p.prepared = time.Since(p.seen.Started) }()
+	if err := p.compose(); err != nil {
+		p.end(observation.InvalidRequest, err)
+	} else {
+		p.resolve(ctx)
+	}
+	if p.seen.Class != "" {
+		p.seen.Finished = time.Since(p.seen.Started)
+	}
+	return p.seen.Class == ""
+}
+
+// carryOut goes on where prepare ended. What passed in between is not this request's time.
+func (p *probe) carryOut(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.request.Timeout-p.prepared)
+	defer cancel()
+	defer p.settle()
+	p.seen.Started = time.Now().Add(-p.prepared)
+	p.converse(ctx)
+	if p.seen.Finished == 0 {
+		p.seen.Finished = time.Since(p.seen.Started)
+	}
+}
+
+func (p *probe) converse(ctx context.Context) {
 	raw := p.connect(ctx)
 	if raw == nil {
 		return
@@ -84,48 +140,89 @@ func (p *probe) run(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
+	defer p.linger(ctx)
 
 	conn := tls.Client(raw, p.tlsConfig())
 	if !p.handshake(ctx, conn) {
 		return
 	}
-	defer conn.Close()
-	p.exchange(ctx, conn, request)
+	p.settle()
+	if p.http == nil {
+		p.wait(ctx, conn)
+		return
+	}
+	p.exchange(ctx, conn)
 }
 
-func (p *probe) httpRequest(ctx context.Context) (*http.Request, error) {
-	if !strings.HasPrefix(p.request.Path, "/") {
-		return nil, fmt.Errorf("path %q does not begin with /", p.request.Path)
+// linger leaves the connection open for whoever looks on.
+func (p *probe) linger(ctx context.Context) {
+	p.seen.Finished = time.Since(p.seen.Started)
+	p.settle()
+	if p.seenOff == nil {
+		return
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.host()+p.request.Path, nil)
+	select {
+	case <-p.seenOff:
+	case <-ctx.Done():
+	}
+}
+
+// compose makes what is to be sent.
+func (p *probe) compose() error {
+	switch p.request.Hello {
+	case observation.HelloHTTPS:
+		return p.composeHTTP()
+	case observation.HelloMesh:
+		return nil
+	case observation.HelloForged:
+		var err error
+		p.forged, err = forgeries.of(p.request.Identity)
+		return err
+	}
+	return fmt.Errorf("there is no hello %q", p.request.Hello)
+}
+
+func (p *probe) composeHTTP() error {
+	if !strings.HasPrefix(p.request.Path, "/") {
+		return fmt.Errorf("path %q does not begin with /", p.request.Path)
+	}
+	request, err := http.NewRequest(http.MethodGet, "https://"+p.host()+p.request.Path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request.Close = true
-	request.Header.Set("User-Agent", "httpsmeshprobe")
-	return request, nil
+	request.Header.Set("User-Agent", userAgent)
+	p.http = request
+	return nil
 }
 
-func (p *probe) connect(ctx context.Context) net.Conn {
+const userAgent = "httpsmeshprobe"
+
+func (p *probe) resolve(ctx context.Context) {
 	host, port, err := net.SplitHostPort(p.request.Address)
 	if err != nil {
 		p.end(observation.InvalidRequest, err)
-		return nil
+		return
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 || host == "" {
 		p.end(observation.InvalidRequest, fmt.Errorf("address %q is not host:port", p.request.Address))
-		return nil
+		return
 	}
 	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
 		p.end(observation.NameNotResolved, whyNotResolved(host, err))
-		return nil
+		return
 	}
 	p.seen.Remote = net.JoinHostPort(addresses[0], port)
+}
+
+func (p *probe) connect(ctx context.Context) net.Conn {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.seen.Remote)
 	switch {
 	case err == nil:
 		p.seen.Connected = time.Since(p.seen.Started)
+		p.local, p.remote = addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
+		close(p.connected)
 		return conn
 	case errors.Is(err, syscall.ECONNREFUSED):
 		p.end(observation.ConnectionRefused, err)
@@ -141,6 +238,25 @@ func (p *probe) connect(ctx context.Context) net.Conn {
 	return nil
 }
 
+func addrPort(address net.Addr) netip.AddrPort {
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+}
+
+// hello is what the client's Envoy gets to see.
+func (p *probe) hello() delivered.Hello {
+	// Remote is an address once the name is resolved; one with a zone leads to no Service.
+	address, _ := netip.ParseAddrPort(p.seen.Remote)
+	return delivered.Hello{
+		Address:    netip.AddrPortFrom(address.Addr().Unmap(), address.Port()),
+		ServerName: strings.TrimSuffix(p.request.ServerName, "."), Protocols: p.protocols(),
+	}
+}
+
 // whyNotResolved leaves out the ports that a look-up happened to use: the same failure must read the same every time.
 func whyNotResolved(host string, err error) error {
 	var dnsErr *net.DNSError
@@ -151,26 +267,6 @@ func whyNotResolved(host string, err error) error {
 		return fmt.Errorf("no answer to the look-up of %s in time", host)
 	default:
 		return fmt.Errorf("the look-up of %s failed", host)
-	}
-}
-
-// tlsConfig verifies nothing: who answered is evidence to be judged elsewhere, not a reason to stop. The peer still has
-// to prove that it holds the certificate's key, which the handshake itself demands.
-func (p *probe) tlsConfig() *tls.Config {
-	return &tls.Config{
-		ServerName:         strings.TrimSuffix(p.request.ServerName, "."),
-		InsecureSkipVerify: true,
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
-		// It is called as soon as the certificate has come, so the leaf is seen even where the handshake fails later.
-		VerifyConnection: func(state tls.ConnectionState) error {
-			p.seen.Leaf = leafEvidence(state.PeerCertificates, p.request.Chain)
-			return nil
-		},
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			p.seen.CertificateRequested = true
-			return &tls.Certificate{}, nil
-		},
 	}
 }
 
@@ -196,59 +292,11 @@ func (p *probe) handshake(ctx context.Context, conn *tls.Conn) bool {
 	return false
 }
 
-// exchange sends the request and reads the response's header.
-func (p *probe) exchange(ctx context.Context, conn *tls.Conn, request *http.Request) {
-	limited := &io.LimitedReader{R: conn, N: maxHeaderBytes}
-	reader := bufio.NewReader(limited)
-	failed := stage{
-		timeout: observation.ResponseTimeout,
-		closed:  observation.ResponseClosed,
-		reset:   observation.ResponseReset,
-		other:   observation.NotHTTP,
-	}
-	if p.seen.CertificateRequested && conn.ConnectionState().Version == tls.VersionTLS13 {
-		if err := listen(ctx, conn, reader); err != nil {
-			p.endFailed(err, failed)
-			return
-		}
-	}
-	// A failed write is not the end: the alert that explains it may be waiting to be read.
-	writeErr := request.Write(conn)
-	response, err := http.ReadResponse(reader, request)
-	if err != nil {
-		if limited.N == 0 {
-			p.end(observation.NotHTTP, fmt.Errorf("the header is longer than %d bytes", maxHeaderBytes))
-			return
-		}
-		if writeErr != nil && !isAlert(err) {
-			err = writeErr
-		}
-		p.endFailed(err, failed)
-		return
-	}
-	// The body is not closed: that would read it to its end, which may never come. The connection is closed anyway.
-	p.seen.HTTPCode = response.StatusCode
-	p.end(observation.Answered, nil)
-}
-
 func (p *probe) host() string {
 	if name := strings.TrimSuffix(p.request.ServerName, "."); name != "" {
 		return name
 	}
 	return p.request.Address
-}
-
-// listen waits for the peer's verdict on the empty client certificate. Silence means that the peer does not mind.
-func listen(ctx context.Context, conn *tls.Conn, reader *bufio.Reader) error {
-	deadline, _ := ctx.Deadline()
-	wait := min(alertWait, time.Until(deadline)/2)
-	_ = conn.SetReadDeadline(time.Now().Add(wait))
-	_, err := reader.Peek(1)
-	if err != nil && isTimeout(err) && ctx.Err() == nil {
-		err = nil
-	}
-	_ = conn.SetReadDeadline(deadline)
-	return err
 }
 
 // stage names the classes in which one part of a probe can fail.
@@ -284,7 +332,7 @@ func (p *probe) endFailed(err error, failed stage) {
 // (RFC 8446, section 4.4.2.4), and in TLS 1.2 handshake_failure (RFC 5246, section 7.4.6) or, from Go servers,
 // bad_certificate.
 func (p *probe) alertClass(code uint8) observation.Class {
-	if !p.seen.CertificateRequested {
+	if !p.seen.CertificateRequested || p.forged != nil {
 		return observation.Alerted
 	}
 	switch {

@@ -148,17 +148,16 @@ func TestAlertBehindAWriteThatFails(t *testing.T) {
 	defer raw.Close()
 	_ = raw.SetDeadline(time.Now().Add(ample))
 	muted := &mutableConn{Conn: raw}
-	p := &probe{request: requestTo(raw.RemoteAddr().String())}
-	request, err := p.httpRequest(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	p := newProbe(requestTo(raw.RemoteAddr().String()))
+	if !p.prepare(t.Context()) {
+		t.Fatal(p.seen.Error)
 	}
 	conn := tls.Client(muted, p.tlsConfig())
 	if !p.handshake(t.Context(), conn) {
 		t.Fatalf("the handshake failed: %s", p.seen.Error)
 	}
 	muted.mute = true
-	p.exchange(t.Context(), conn, request)
+	p.exchange(t.Context(), conn)
 	wantClass(t, p.seen, observation.Alerted)
 	if p.seen.Alert != "bad_certificate" {
 		t.Errorf("alert %q, want bad_certificate", p.seen.Alert)

@@ -15,7 +15,7 @@ import (
 
 const (
 	maxRequestBytes = 16 << 10
-	maxConcurrent   = 32
+	maxConcurrent   = 64
 )
 
 // ErrSilence is returned by Serve when nothing was heard from the operator for too long.
@@ -26,14 +26,12 @@ var ErrSilence = errors.New("nothing heard from the operator")
 // connection that died without a word must not leave an agent behind), and otherwise the error that ended it. Probes
 // still under way are then given up.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Duration) error {
-	return serve(ctx, in, out, silence, newTurns(turnWait, readTime))
-}
-
-func serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Duration, turns *turns) error {
+	follower := newFollower()
+	defer follower.admin.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &server{
-		out: json.NewEncoder(out), turns: turns,
+		out: json.NewEncoder(out), follower: follower,
 		slots: make(chan struct{}, maxConcurrent), done: make(chan error, 1),
 	}
 	heard := make(chan struct{}, 1)
@@ -56,11 +54,11 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, silence time.Durati
 }
 
 type server struct {
-	mu    sync.Mutex
-	out   *json.Encoder
-	turns *turns
-	slots chan struct{}
-	done  chan error
+	mu       sync.Mutex
+	out      *json.Encoder
+	follower *follower
+	slots    chan struct{}
+	done     chan error
 }
 
 func (s *server) end(err error) {
@@ -100,7 +98,7 @@ func (s *server) take(ctx context.Context, line []byte) {
 	}
 	go func() {
 		defer func() { <-s.slots }()
-		seen := s.turns.probe(ctx, request)
+		seen := s.follower.probe(ctx, request)
 		// A probe that was given up looks like one that timed out, and is evidence of nothing.
 		if ctx.Err() == nil {
 			s.write(seen)
