@@ -28,9 +28,10 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/controllers"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 // version is set by the linker.
@@ -185,13 +186,13 @@ func watchRights(manager ctrl.Manager, asker client.Client, settings controllers
 }
 
 func addController(manager ctrl.Manager, settings controllers.Settings, log logr.Logger) error {
-	exec, err := runner.NewExec(manager.GetConfig(), fixture.AgentPath, "agent")
+	exec, err := agents.NewExec(manager.GetConfig(), fixture.AgentPath, "agent")
 	if err != nil {
 		return err
 	}
 	wakeups := make(controllers.Wakeups)
 	counts := metrics.New(version)
-	runs := runner.New(log.WithName("runner"), exec, settings.Heartbeat, wakeups.Wake, counts)
+	runs := schedule.New(log.WithName("runner"), exec, settings.Heartbeat, wakeups.Wake, counts)
 	if err := counts.Register(ctrlmetrics.Registry, runs.Load); err != nil {
 		return fmt.Errorf("register the metrics: %w", err)
 	}

@@ -3,7 +3,7 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 var (
@@ -20,7 +20,7 @@ var (
 )
 
 // loadCollector asks the runner with every scrape.
-type loadCollector struct{ load func() runner.Load }
+type loadCollector struct{ load func() schedule.Load }
 
 // Describe implements prometheus.Collector.
 func (loadCollector) Describe(descs chan<- *prometheus.Desc) {

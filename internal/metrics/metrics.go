@@ -7,8 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 const prefix = "httpsmeshprobe_"
@@ -24,6 +25,7 @@ var ofProbe = []string{labelNamespace, labelName}
 // of any other probe is dropped: a run may end after its probe has gone.
 type Metrics struct {
 	requests     *prometheus.CounterVec
+	hellos       *prometheus.CounterVec
 	durations    *prometheus.HistogramVec
 	runs         *prometheus.CounterVec
 	lastRun      *prometheus.GaugeVec
@@ -37,12 +39,12 @@ type Metrics struct {
 
 	mu sync.RWMutex
 	// probes are those whose series are kept, with what their statuses say.
-	probes map[runner.Key]verdicts
+	probes map[schedule.Key]verdicts
 }
 
 // New returns metrics without a single probe. version is the operator's.
 func New(version string) *Metrics {
-	m := &Metrics{probes: map[runner.Key]verdicts{}}
+	m := &Metrics{probes: map[schedule.Key]verdicts{}}
 	m.ofRequests()
 	m.ofChanges()
 	m.ofRunner()
@@ -56,6 +58,9 @@ func (m *Metrics) ofRequests() {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "requests_total",
 		Help: "Requests, by path and by the class of how they ended, those included that could not be sent."},
 		append(ofProbe, labelPath, "class"))
+	m.hellos = prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "hellos_total",
+		Help: "TLS hellos to single endpoints after which no request follows, by path, by their sort, and by the class of how they ended."},
+		append(ofProbe, labelPath, "hello", "class"))
 	m.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + "request_duration_seconds",
 		Help:    "How long requests took inside the agent, from resolving the name to the end of what was read, by path.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}},
@@ -87,14 +92,14 @@ func (m *Metrics) ofRunner() {
 		Help: "Exec streams to clients' containers that were opened and found an agent at the other end."})
 	m.streamsBroke = prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "exec_stream_failures_total",
 		Help: "Exec streams that could not be opened, or ended though they were wanted."}, []string{"reason"})
-	for _, why := range runner.Breaks() {
+	for _, why := range agents.Breaks() {
 		m.streamsBroke.WithLabelValues(string(why))
 	}
 }
 
 func (m *Metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.requests, m.durations, m.runs, m.lastRun, m.changes, m.settling, m.sent, m.lost, m.delays, m.streamsOpen, m.streamsBroke, m.build,
+		m.requests, m.hellos, m.durations, m.runs, m.lastRun, m.changes, m.settling, m.sent, m.lost, m.delays, m.streamsOpen, m.streamsBroke, m.build,
 	}
 }
 
@@ -104,11 +109,11 @@ type partial interface {
 }
 
 func (m *Metrics) byProbe() []partial {
-	return []partial{m.requests, m.durations, m.runs, m.lastRun, m.changes, m.settling, m.sent, m.lost}
+	return []partial{m.requests, m.hellos, m.durations, m.runs, m.lastRun, m.changes, m.settling, m.sent, m.lost}
 }
 
 // Register hands the metrics to a registry, with the runner's load, which is asked for with every scrape.
-func (m *Metrics) Register(registry prometheus.Registerer, load func() runner.Load) error {
+func (m *Metrics) Register(registry prometheus.Registerer, load func() schedule.Load) error {
 	for _, collector := range append(m.collectors(), verdictCollector{m}, loadCollector{load}) {
 		if err := registry.Register(collector); err != nil {
 			return err
@@ -119,7 +124,7 @@ func (m *Metrics) Register(registry prometheus.Registerer, load func() runner.Lo
 
 // Keep begins a probe's series, where there are none yet. What happens seldom starts at 0: of a counter that comes into
 // being with its first count, Prometheus never sees the increase.
-func (m *Metrics) Keep(probe runner.Key) {
+func (m *Metrics) Keep(probe schedule.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.probes[probe]; ok {
@@ -136,7 +141,7 @@ func (m *Metrics) Keep(probe runner.Key) {
 }
 
 // Forget ends the series of a probe that is gone.
-func (m *Metrics) Forget(probe runner.Key) {
+func (m *Metrics) Forget(probe schedule.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.probes, probe)
@@ -146,7 +151,7 @@ func (m *Metrics) Forget(probe runner.Key) {
 }
 
 // of calls count if the probe's series are kept.
-func (m *Metrics) of(probe runner.Key, count func()) {
+func (m *Metrics) of(probe schedule.Key, count func()) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if _, ok := m.probes[probe]; ok {
@@ -154,25 +159,30 @@ func (m *Metrics) of(probe runner.Key, count func()) {
 	}
 }
 
-// Asked counts a request and, where the agent has told, how long it took.
-func (m *Metrics) Asked(probe runner.Key, path string, result observation.Result, interrupted bool) {
-	class := string(result.Seen.Class)
+// Asked counts a request and, where the agent has told, how long it took. Hellos are counted apart, and not timed.
+func (m *Metrics) Asked(asked schedule.Asked) {
+	class := string(asked.Result.Seen.Class)
 	switch {
-	case interrupted:
+	case asked.Interrupted:
 		class = Interrupted
-	case result.Failed != nil:
-		class = string(result.Failed.Kind)
+	case asked.Result.Failed != nil:
+		class = string(asked.Result.Failed.Kind)
 	}
+	probe := asked.Probe
 	m.of(probe, func() {
-		m.requests.WithLabelValues(probe.Namespace, probe.Name, path, class).Inc()
-		if result.Failed == nil {
-			m.durations.WithLabelValues(probe.Namespace, probe.Name, path).Observe(result.Seen.Finished.Seconds())
+		if asked.Hello != observation.HelloHTTPS {
+			m.hellos.WithLabelValues(probe.Namespace, probe.Name, asked.Path, string(asked.Hello), class).Inc()
+			return
+		}
+		m.requests.WithLabelValues(probe.Namespace, probe.Name, asked.Path, class).Inc()
+		if asked.Result.Failed == nil {
+			m.durations.WithLabelValues(probe.Namespace, probe.Name, asked.Path).Observe(asked.Result.Seen.Finished.Seconds())
 		}
 	})
 }
 
 // Ran counts a run.
-func (m *Metrics) Ran(probe runner.Key, started time.Time) {
+func (m *Metrics) Ran(probe schedule.Key, started time.Time) {
 	m.of(probe, func() {
 		m.runs.WithLabelValues(probe.Namespace, probe.Name).Inc()
 		m.lastRun.WithLabelValues(probe.Namespace, probe.Name).Set(seconds(started))
@@ -180,7 +190,7 @@ func (m *Metrics) Ran(probe runner.Key, started time.Time) {
 }
 
 // Followed counts a change of the policy and what it cost.
-func (m *Metrics) Followed(probe runner.Key, change runner.Change) {
+func (m *Metrics) Followed(probe schedule.Key, change schedule.Change) {
 	m.of(probe, func() {
 		settled := "false"
 		if change.Settled {
@@ -200,6 +210,6 @@ func (m *Metrics) Delayed(by time.Duration) { m.delays.Observe(by.Seconds()) }
 func (m *Metrics) Opened() { m.streamsOpen.Inc() }
 
 // Broke counts an exec stream that ended though it was wanted.
-func (m *Metrics) Broke(why runner.Break) { m.streamsBroke.WithLabelValues(string(why)).Inc() }
+func (m *Metrics) Broke(why agents.Break) { m.streamsBroke.WithLabelValues(string(why)).Inc() }
 
 func seconds(moment time.Time) float64 { return float64(moment.UnixMilli()) / 1000 }

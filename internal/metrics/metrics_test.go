@@ -16,13 +16,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 var (
-	strict = runner.Key{Namespace: "shop", Name: "strict"}
-	other  = runner.Key{Namespace: "shop", Name: "other"}
+	strict = schedule.Key{Namespace: "shop", Name: "strict"}
+	other  = schedule.Key{Namespace: "shop", Name: "other"}
 	moment = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 )
 
@@ -30,25 +31,28 @@ var (
 func registered(t *testing.T) (*Metrics, *prometheus.Registry) {
 	t.Helper()
 	m, registry := New("v1.2.3"), prometheus.NewPedanticRegistry()
-	if err := m.Register(registry, func() runner.Load { return runner.Load{Probes: 2, StreamsWanted: 3, StreamsOpen: 1} }); err != nil {
+	if err := m.Register(registry, func() schedule.Load {
+		return schedule.Load{Probes: 2, Load: agents.Load{StreamsWanted: 3, StreamsOpen: 1}}
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return m, registry
 }
 
 // everything happens to a probe once.
-func everything(m *Metrics, key runner.Key) {
+func everything(m *Metrics, key schedule.Key) {
 	m.Keep(key)
-	m.Asked(key, "sleep", observation.Result{Seen: observation.Observation{Class: observation.Answered, Finished: 3 * time.Millisecond}}, false)
-	m.Asked(key, "outsider", observation.Result{Failed: &observation.Failure{Kind: observation.NoVantage}}, false)
-	m.Asked(key, "outsider", observation.Result{Failed: &observation.Failure{Kind: observation.AgentSilent}}, true)
+	m.Asked(schedule.Asked{Probe: key, Path: "sleep", Result: observation.Result{Seen: observation.Observation{Class: observation.Answered, Finished: 3 * time.Millisecond}}})
+	m.Asked(schedule.Asked{Probe: key, Path: "outsider", Result: observation.Result{Failed: &observation.Failure{Kind: observation.NoVantage}}})
+	m.Asked(schedule.Asked{Probe: key, Path: "outsider", Result: observation.Result{Failed: &observation.Failure{Kind: observation.AgentSilent}}, Interrupted: true})
+	m.Asked(schedule.Asked{Probe: key, Path: "istio-proxy", Hello: observation.HelloForged, Result: observation.Result{Seen: observation.Observation{Class: observation.Alerted, Finished: time.Hour}}})
 	m.Ran(key, moment)
-	m.Followed(key, runner.Change{Settled: true, After: 200 * time.Millisecond, Sent: 9, Lost: 2})
-	m.Followed(key, runner.Change{Sent: 40})
+	m.Followed(key, schedule.Change{Settled: true, After: 200 * time.Millisecond, Sent: 9, Lost: 2})
+	m.Followed(key, schedule.Change{Sent: 40})
 	m.Record(probeOf(key), judged())
 }
 
-func probeOf(key runner.Key) *api.HTTPSMeshProbe {
+func probeOf(key schedule.Key) *api.HTTPSMeshProbe {
 	probe := &api.HTTPSMeshProbe{}
 	probe.Namespace, probe.Name = key.Namespace, key.Name
 	probe.Spec.Interval.Duration = time.Minute
@@ -101,13 +105,14 @@ func TestWhatHappensIsCounted(t *testing.T) {
 	m, registry := registered(t)
 	everything(m, strict)
 	m.Opened()
-	m.Broke(runner.BreakSilent)
+	m.Broke(agents.BreakSilent)
 	m.Delayed(time.Second)
 	got := series(t, registry)
 	for name, want := range map[string]float64{
 		"requests_total Answered strict shop sleep":                       1,
 		"requests_total NoVantage strict shop outsider":                   1,
 		"requests_total Interrupted strict shop outsider":                 1,
+		"hellos_total Alerted Forged strict shop istio-proxy":             1,
 		"request_duration_seconds strict shop sleep":                      1,
 		"runs_total strict shop":                                          1,
 		"last_run_timestamp_seconds strict shop":                          float64(moment.Unix()),
@@ -169,9 +174,9 @@ func TestForgottenProbeLeavesNothing(t *testing.T) {
 	}
 	m.Forget(strict)
 	// What a run that was under way still tells.
-	m.Asked(strict, "sleep", observation.Result{}, false)
+	m.Asked(schedule.Asked{Probe: strict, Path: "sleep", Result: observation.Result{}})
 	m.Ran(strict, moment)
-	m.Followed(strict, runner.Change{Settled: true})
+	m.Followed(strict, schedule.Change{Settled: true})
 	m.Record(probeOf(strict), judged())
 	after := series(t, registry)
 	if !maps.Equal(before, after) {
@@ -289,11 +294,11 @@ func inOrder(labels []string) []string {
 func BenchmarkAsked(b *testing.B) {
 	m := New("dev")
 	for i := range 50 {
-		everything(m, runner.Key{Namespace: "shop", Name: fmt.Sprint(i)})
+		everything(m, schedule.Key{Namespace: "shop", Name: fmt.Sprint(i)})
 	}
 	result := observation.Result{Seen: observation.Observation{Class: observation.Answered, Finished: time.Millisecond}}
-	key := runner.Key{Namespace: "shop", Name: "7"}
+	key := schedule.Key{Namespace: "shop", Name: "7"}
 	for b.Loop() {
-		m.Asked(key, "sleep", result, false)
+		m.Asked(schedule.Asked{Probe: key, Path: "sleep", Result: result})
 	}
 }

@@ -9,7 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 // verdicts are what a probe's status says. A scrape sees all of one status, never half of it and half of the next.
@@ -41,7 +42,7 @@ func (m *Metrics) Record(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeSta
 		}
 	}
 	for _, path := range status.Paths {
-		said.expected[api.PathCondition(path.Name)] = expectation(path.Expected)
+		said.expected[paths.Condition(path.Name)] = expectation(path.Expected)
 	}
 	if status.LastProbeTime != nil {
 		said.lastVerdict = status.LastProbeTime.Time
@@ -54,7 +55,7 @@ func (m *Metrics) Record(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeSta
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := runner.Key{Namespace: probe.Namespace, Name: probe.Name}
+	key := schedule.Key{Namespace: probe.Namespace, Name: probe.Name}
 	if _, ok := m.probes[key]; ok {
 		m.probes[key] = said
 	}
@@ -63,7 +64,7 @@ func (m *Metrics) Record(probe *api.HTTPSMeshProbe, status api.HTTPSMeshProbeSta
 // expectation keeps status codes out of labels.
 func expectation(expected string) string {
 	switch expected {
-	case "refused", "no answer":
+	case "refused", "denied", "no answer":
 		return expected
 	default:
 		return "answer"
@@ -76,7 +77,7 @@ var (
 	reasonDesc = prometheus.NewDesc(prefix+"condition_reason",
 		"1, labelled with the reason of a condition of the probe.", append(ofProbe, "condition", "reason"), nil)
 	expectedDesc = prometheus.NewDesc(prefix+"condition_expected",
-		"1, labelled with what is expected on the path that a condition judges: an answer, refused, or no answer.", append(ofProbe, "condition", "expected"), nil)
+		"1, labelled with what is expected on the path that a condition judges: an answer, refused, denied, or no answer.", append(ofProbe, "condition", "expected"), nil)
 	verdictDesc = prometheus.NewDesc(prefix+"last_verdict_timestamp_seconds",
 		"When the run began that the status rests on, as Unix time; a status that stays the same is written once a heartbeat.", ofProbe, nil)
 	certificateDesc = prometheus.NewDesc(prefix+"certificate_expiration_timestamp_seconds",
@@ -104,7 +105,7 @@ func (c verdictCollector) Collect(series chan<- prometheus.Metric) {
 	}
 }
 
-func (v verdicts) collect(key runner.Key, series chan<- prometheus.Metric) {
+func (v verdicts) collect(key schedule.Key, series chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{key.Namespace, key.Name}, labels...)...)
 	}

@@ -19,9 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 )
 
 const (
@@ -230,7 +230,7 @@ func (b *bench) flipAndAsk(ctx context.Context, n int) ([]time.Duration, error) 
 	if len(pods.Items) != 1 {
 		return nil, fmt.Errorf("%d pods of the client, want 1", len(pods.Items))
 	}
-	from := runner.Vantage{Namespace: b.namespace, Pod: pods.Items[0].Name, Container: fixture.ContainerIstioProxy}
+	from := agents.Vantage{Namespace: b.namespace, Pod: pods.Items[0].Name, Container: fixture.ContainerIstioProxy}
 	stream, err := b.openStream(ctx, from)
 	if err != nil {
 		return nil, err

@@ -24,9 +24,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
 )
 
 const (
@@ -49,10 +49,14 @@ type bench struct {
 	cluster   client.WithWatch
 	config    *rest.Config
 	namespace string
-	from      runner.Vantage
+	from      agents.Vantage
+	// meshed is the client with a sidecar.
+	meshed agents.Vantage
 	// address is the server's virtual address and port; name is the same by its Service's name.
 	address, name string
-	image         string
+	// host is the Service's name without port.
+	host  string
+	image string
 }
 
 func (b *bench) prepare(ctx context.Context) error {
@@ -72,20 +76,34 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err := b.cluster.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: fixture.ServerName(probeName)}, &service); err != nil {
 		return err
 	}
-	var pods corev1.PodList
-	if err := b.cluster.List(ctx, &pods, client.InNamespace(b.namespace), client.MatchingLabels(fixture.ClientLabels(fixture.OutsiderName))); err != nil {
+	pod, err := b.client(ctx, fixture.OutsiderName)
+	if err != nil {
 		return err
 	}
-	if len(pods.Items) != 1 {
-		return fmt.Errorf("%d pods of the client, want 1", len(pods.Items))
+	meshed, err := b.client(ctx, fixture.SleepName(""))
+	if err != nil {
+		return err
 	}
-	pod := pods.Items[0]
-	b.from = runner.Vantage{Namespace: b.namespace, Pod: pod.Name, UID: string(pod.UID), Container: fixture.ContainerSleep}
+	b.from = agents.Vantage{Namespace: b.namespace, Pod: pod.Name, UID: string(pod.UID), Container: fixture.ContainerSleep}
+	b.meshed = agents.Vantage{Namespace: b.namespace, Pod: meshed.Name, UID: string(meshed.UID), Container: fixture.ContainerSleep}
 	b.address = service.Spec.ClusterIP + ":443"
 	names := fixture.HostNames(probeName, b.namespace, "cluster.local")
-	b.name = names[len(names)-1] + ".:443"
+	b.host = names[len(names)-1]
+	b.name = b.host + ".:443"
 	b.image = pod.Spec.Containers[0].Image
 	return nil
+}
+
+// client is the one pod of a client.
+func (b *bench) client(ctx context.Context, name string) (corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := b.cluster.List(ctx, &pods, client.InNamespace(b.namespace), client.MatchingLabels(fixture.ClientLabels(name))); err != nil {
+		return corev1.Pod{}, err
+	}
+	if len(pods.Items) != 1 {
+		return corev1.Pod{}, fmt.Errorf("%d pods of client %s, want 1", len(pods.Items), name)
+	}
+	return pods.Items[0], nil
 }
 
 func (b *bench) cleanUp() {
@@ -116,26 +134,14 @@ type way struct {
 // compareWays prints one probe's time by every way of asking. The quick ones take turns, so that whatever else the
 // machine does meets all of them alike.
 func (b *bench) compareWays(ctx context.Context, exporter string, rounds, applies int) error {
-	var stream *openStream
-	var inAgent time.Duration
+	var open streams
 	slow := []way{
 		{"(a) exec curl", func() (time.Duration, error) {
 			return b.exec(ctx, "curl", "-sk", "-o", "/dev/null", "https://"+b.address+"/")
 		}},
 		{"(b) exec the agent", func() (time.Duration, error) { return b.exec(ctx, fixture.AgentPath, "once", b.address) }},
 	}
-	quick := []way{
-		{streamRow, func() (time.Duration, error) {
-			took, seen, err := stream.askOK(b.address)
-			inAgent = seen.Finished
-			return took, err
-		}},
-		{"    of it inside the agent", func() (time.Duration, error) { return inAgent, nil }},
-		{"    by name instead of address", func() (time.Duration, error) {
-			took, _, err := stream.askOK(b.name)
-			return took, err
-		}},
-	}
+	quick := open.ways(b)
 	base := streamRow
 	if exporter == "" {
 		fmt.Println("no prometheus-blackbox-exporter is given, so there is nothing to hold (c) against")
@@ -157,27 +163,58 @@ func (b *bench) compareWays(ctx context.Context, exporter string, rounds, applie
 		return err
 	}
 	// Not before: an agent that hears nothing for a minute ends.
-	if stream, err = b.openStream(ctx, b.from); err != nil {
+	if open.plain, err = b.openStream(ctx, b.from); err != nil {
 		return err
 	}
-	defer stream.close()
-	streams, err := takeTurns(rounds, quick)
+	defer open.plain.close()
+	if open.meshed, err = b.openStream(ctx, b.meshed); err != nil {
+		return err
+	}
+	defer open.meshed.close()
+	byStream, err := takeTurns(rounds, quick)
 	if err != nil {
 		return err
 	}
-	printTable("One probe of an nginx with an RSA-2048 certificate", slices.Concat(pods, execs, streams), base)
+	printTable("One probe of an nginx with an RSA-2048 certificate", slices.Concat(pods, execs, byStream), base)
 	return nil
+}
+
+// streams are the open streams to a client without sidecar and to one with.
+type streams struct{ plain, meshed *openStream }
+
+// ways are those of asking over an open stream.
+func (s *streams) ways(b *bench) []way {
+	var inAgent time.Duration
+	return []way{
+		{streamRow, func() (time.Duration, error) {
+			took, seen, err := s.plain.askOK(b.address)
+			inAgent = seen.Finished
+			return took, err
+		}},
+		{"    of it inside the agent", func() (time.Duration, error) { return inAgent, nil }},
+		{"    by name instead of address", func() (time.Duration, error) {
+			took, _, err := s.plain.askOK(b.name)
+			return took, err
+		}},
+		{"    a hello of the mesh, no request", func() (time.Duration, error) { return s.plain.greet(b.address, observation.HelloMesh) }},
+		{"    a hello with a forged certificate", func() (time.Duration, error) { return s.plain.greet(b.address, observation.HelloForged) }},
+		{"    through the client's sidecar", func() (time.Duration, error) {
+			took, _, err := s.meshed.askOK(b.name)
+			return took, err
+		}},
+		{"    and followed by Envoy's counters", func() (time.Duration, error) { return s.meshed.follow(b) }},
+	}
 }
 
 // exec runs a command in the client by an exec of its own.
 func (b *bench) exec(ctx context.Context, command ...string) (time.Duration, error) {
-	opener, err := runner.NewExec(b.config, command...)
+	opener, err := agents.NewExec(b.config, command...)
 	if err != nil {
 		return 0, err
 	}
 	begun := time.Now()
 	err = opener.Open(ctx, b.from, bytes.NewReader(nil), io.Discard)
-	if errors.Is(err, runner.ErrAgentEnded) {
+	if errors.Is(err, agents.ErrAgentEnded) {
 		err = nil
 	}
 	return time.Since(begun), err
@@ -190,8 +227,8 @@ type openStream struct {
 	id       uint64
 }
 
-func (b *bench) openStream(ctx context.Context, from runner.Vantage) (*openStream, error) {
-	opener, err := runner.NewExec(b.config, fixture.AgentPath, "agent")
+func (b *bench) openStream(ctx context.Context, from agents.Vantage) (*openStream, error) {
+	opener, err := agents.NewExec(b.config, fixture.AgentPath, "agent")
 	if err != nil {
 		return nil, err
 	}
@@ -213,10 +250,34 @@ func (s *openStream) close() {
 
 // ask returns how long the answer took and what the agent saw, whatever that is.
 func (s *openStream) ask(address string) (time.Duration, observation.Observation, error) {
+	return s.send(observation.Request{Address: address})
+}
+
+// greet makes a hello after which no request follows.
+func (s *openStream) greet(address string, hello observation.Hello) (time.Duration, error) {
+	took, seen, err := s.send(observation.Request{Address: address, Hello: hello, Identity: "spiffe://cluster.local/ns/bench/sa/default"})
+	if err == nil && seen.Handshaken == 0 && seen.Alert == "" {
+		err = fmt.Errorf("the hello saw %+v", seen)
+	}
+	return took, err
+}
+
+// follow asks through the client's sidecar, and has the agent say where that sent the request and leads such requests.
+func (s *openStream) follow(b *bench) (time.Duration, error) {
+	took, seen, err := s.send(observation.Request{Address: b.name, Count: &observation.Count{Admin: "127.0.0.1:15000", Host: b.host, Port: 443}})
+	if err == nil && (seen.Sent == nil || seen.Sent.Error != "" || seen.Delivered == nil || seen.Delivered.Error != "") {
+		err = fmt.Errorf("the request was not followed: %+v, %+v", seen.Sent, seen.Delivered)
+	}
+	return took, err
+}
+
+// send completes a request and waits for what the agent saw.
+func (s *openStream) send(request observation.Request) (time.Duration, observation.Observation, error) {
 	s.id++
+	request.ID, request.Path, request.Timeout = s.id, "/", 5*time.Second
 	var seen observation.Observation
 	begun := time.Now()
-	if err := json.NewEncoder(s.requests).Encode(observation.Request{ID: s.id, Address: address, Path: "/", Timeout: 5 * time.Second}); err != nil {
+	if err := json.NewEncoder(s.requests).Encode(request); err != nil {
 		return 0, seen, err
 	}
 	if !s.lines.Scan() {

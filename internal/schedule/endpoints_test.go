@@ -1,13 +1,16 @@
-package runner
+package schedule
 
 import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents/played"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
 
@@ -25,7 +28,7 @@ type dialing struct {
 const dialed = "istio-proxy"
 
 func newDialing(endpoints int) *dialing {
-	d := &dialing{book: endpointBook{}, bad: map[string]bool{}, now: time.Unix(1_800_000_000, 0)}
+	d := &dialing{book: newEndpointBook(), bad: map[string]bool{}, now: time.Unix(1_800_000_000, 0)}
 	d.plan = planOf(func(p *Plan) { p.Requests[dialed] = Request{Endpoints: endpointsFrom(0, endpoints)} }, sleepPod)
 	return d
 }
@@ -45,11 +48,12 @@ func (d *dialing) run() observation.Run {
 	run := observation.Run{Started: d.now, Results: map[string]observation.Result{}}
 	var asked []string
 	for path, endpoints := range d.book.turns(d.plan) {
-		result := observation.Result{Seen: observation.Observation{Class: observation.Answered, HTTPCode: 200, Remote: fmt.Sprint("run ", len(d.asked))}}
-		for _, endpoint := range endpoints {
-			seen := code(200)
+		result := observation.Result{Seen: observation.Observation{Class: observation.Answered, HTTPCode: 200}}
+		for _, turn := range endpoints {
+			endpoint := turn.Endpoint
+			seen := played.Code(200)
 			if d.bad[endpoint.ID] {
-				seen = code(503)
+				seen = played.Code(503)
 			}
 			if path == dialed {
 				asked = append(asked, endpoint.ID)
@@ -203,8 +207,8 @@ func TestRunIsCompletedWithWhatEarlierRunsSaw(t *testing.T) {
 		}
 		last := lastAsked(d.asked, result.Endpoint.ID)
 		began := first.Started.Add(time.Duration(last) * time.Minute)
-		if control := fmt.Sprint("run ", last); !result.Asked.Equal(began) || result.Control.Seen.Remote != control {
-			t.Errorf("%s: got Asked %v and the control of %q; want those of run %d", result.Endpoint.Name, result.Asked, result.Control.Seen.Remote, last)
+		if !result.Asked.Equal(began) {
+			t.Errorf("%s: got Asked %v; want that of run %d", result.Endpoint.Name, result.Asked, last)
 		}
 		if want := map[bool]int{true: 503, false: 200}[d.bad[result.Endpoint.ID]]; result.Seen.HTTPCode != want {
 			t.Errorf("%s: got %d, want the %d of its latest request", result.Endpoint.Name, result.Seen.HTTPCode, want)
@@ -219,20 +223,6 @@ func lastAsked(runs [][]string, id string) int {
 		}
 	}
 	return -1
-}
-
-// The control beside a result is that path's own, not again with endpoints of its own, or a run would hold all runs.
-func TestControlHoldsNoEndpoints(t *testing.T) {
-	d := newDialing(2)
-	control := d.plan.Requests[sleepPod.Pod]
-	control.Endpoints = endpointsFrom(7, 1)
-	d.plan.Requests[sleepPod.Pod] = control
-	d.run()
-	for _, result := range d.run().Results[dialed].Endpoints {
-		if len(result.Control.Endpoints) != 0 {
-			t.Errorf("%s: the control has endpoints: %v", result.Endpoint.Name, result.Control.Endpoints)
-		}
-	}
 }
 
 func TestReplacedEndpointIsAskedAnew(t *testing.T) {
@@ -257,7 +247,7 @@ func TestReplacedEndpointIsAskedAnew(t *testing.T) {
 			t.Errorf("got %+v: what was seen of the endpoint before is no result of the one that replaced it", result)
 		}
 	}
-	if got := len(d.book[dialed]); got != 30 {
+	if got := len(d.book.entries[dialed]); got != 30 {
 		t.Errorf("endpoints in the book: got %d, want those of the plan alone", got)
 	}
 }
@@ -268,7 +258,11 @@ func TestPathsTakeTheirTurnsApart(t *testing.T) {
 	d.runs(3)
 	d.plan.Requests["outsider"] = Request{Endpoints: endpointsFrom(0, 40)}
 	picked := d.book.turns(d.plan)
-	if got, want := picked["outsider"], endpointsFrom(0, EndpointsPerRun); !slices.Equal(got, want) {
+	var got []observation.Endpoint
+	for _, turn := range picked["outsider"] {
+		got = append(got, turn.Endpoint)
+	}
+	if want := endpointsFrom(0, EndpointsPerRun); !slices.Equal(got, want) {
 		t.Errorf("the path that asked nobody yet dials %v, want %v", got, want)
 	}
 	if picked[dialed][0].ID != "uid-39" {
@@ -278,22 +272,24 @@ func TestPathsTakeTheirTurnsApart(t *testing.T) {
 
 // byAddress plays agents that answer each address as told, 200 where nothing is told, and counts the requests.
 type byAddress struct {
-	*agents
+	*played.Agents
+
+	mu      sync.Mutex
 	answers map[string]observation.Observation
 	counted []observation.Request
 }
 
 func newByAddress() *byAddress {
 	b := &byAddress{answers: map[string]observation.Observation{}}
-	b.agents = newAgents(func(a *agent) error {
-		return a.answerAll(func(request observation.Request) observation.Observation {
+	b.Agents = played.New(func(a *played.Agent) error {
+		return a.AnswerAll(func(request observation.Request) observation.Observation {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.counted = append(b.counted, request)
 			if seen, told := b.answers[request.Address]; told {
 				return seen
 			}
-			return code(200)
+			return played.Code(200)
 		})
 	})
 	return b
@@ -326,8 +322,8 @@ func TestRunDialsTheServiceAndItsEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoints := endpointsFrom(0, 3)
 		plays := newByAddress()
-		plays.answers[endpoints[1].Address] = code(503)
-		b := newBench(plays.agents, time.Hour)
+		plays.answers[endpoints[1].Address] = played.Code(503)
+		b := newBench(plays.Agents, time.Hour)
 		b.startFor(t)
 		b.Set(shop, planOf(func(p *Plan) {
 			request := p.Requests[outsiderPod.Pod]
@@ -361,18 +357,18 @@ func TestRunDialsTheServiceAndItsEndpoints(t *testing.T) {
 func TestEndpointsAreAskedSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var arrived []time.Time
-		b := startBench(t, func(a *agent) error {
+		b := startBench(t, func(a *played.Agent) error {
 			for {
-				request, ok := a.next()
+				request, ok := a.Next()
 				if !ok {
-					return a.hang()
+					return a.Hang()
 				}
 				if request.ID == 0 {
-					a.say(observation.Observation{})
+					a.Say(observation.Observation{})
 					continue
 				}
 				arrived = append(arrived, time.Now())
-				time.AfterFunc(4*time.Second, func() { a.say(observation.Observation{ID: request.ID, Class: observation.Answered, HTTPCode: 200}) })
+				time.AfterFunc(4*time.Second, func() { a.Say(observation.Observation{ID: request.ID, Class: observation.Answered, HTTPCode: 200}) })
 			}
 		})
 		b.Set(shop, planOf(withEndpoints(endpointsFrom(0, 300)), outsiderPod))
@@ -381,7 +377,7 @@ func TestEndpointsAreAskedSideBySide(t *testing.T) {
 		if len(arrived) != 1+EndpointsPerRun || arrived[EndpointsPerRun].Sub(b.begun) != 0 {
 			t.Errorf("requests in the first 4 s: got them at %v, want the Service's and %d endpoints' at once", b.since(arrived), EndpointsPerRun)
 		}
-		if got := len(b.Report(shop, "epoch").Runs); got != 1 {
+		if got := len(b.runs(shop, MarkOf("epoch"))); got != 1 {
 			t.Errorf("runs after 4 s: got %d, want 1", got)
 		}
 	})
@@ -394,7 +390,7 @@ func TestEndpointsOfAPathWithoutContainerSaySo(t *testing.T) {
 			p.Requests["gone"] = Request{Missing: "no pod is ready", Endpoints: endpointsFrom(0, 2)}
 		}, sleepPod))
 		synctest.Wait()
-		for _, result := range b.latest(t, shop, Vantage{Pod: "gone"}).Endpoints {
+		for _, result := range b.latest(t, shop, agents.Vantage{Pod: "gone"}).Endpoints {
 			wantFailure(t, result.Result, observation.NoVantage)
 		}
 	})
@@ -404,7 +400,7 @@ func TestManyEndpointsAreAllAskedInTheQuickSeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoints := endpointsFrom(0, 300)
 		plays := newByAddress()
-		b := newBench(plays.agents, time.Hour)
+		b := newBench(plays.Agents, time.Hour)
 		b.startFor(t)
 		b.Set(shop, planOf(withEndpoints(endpoints), sleepPod, outsiderPod))
 		time.Sleep(SettleTime)
@@ -438,10 +434,10 @@ func TestEarlierResultsOfEndpointsAreForgotten(t *testing.T) {
 		edit    func(*Plan)
 		forgets bool
 	}{
-		"with another policy":   {func(p *Plan) { p.Policy, p.Occasion = "another", "another" }, true},
-		"with another epoch":    {func(p *Plan) { p.Epoch = "another" }, true},
-		"not with an occasion":  {func(p *Plan) { p.Occasion = "another" }, false},
-		"not with a request":    {func(p *Plan) { p.Requested, p.Occasion = "now", "another" }, false},
+		"with another policy":   {func(p *Plan) { p.Policy, p.Occasion = "another", MarkOf("another") }, true},
+		"with another epoch":    {func(p *Plan) { p.Epoch = MarkOf("another") }, true},
+		"not with an occasion":  {func(p *Plan) { p.Occasion = MarkOf("another") }, false},
+		"not with a request":    {func(p *Plan) { p.Requested, p.Occasion = "now", MarkOf("another") }, false},
 		"not with the interval": {func(p *Plan) { p.Interval = time.Hour }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -472,16 +468,16 @@ func keepRun(t *testing.T, one *task) (observation.Run, bool) {
 	plan, turns, ctx := one.begin(t.Context())
 	run := observation.Run{Started: time.Now(), Results: map[string]observation.Result{}}
 	for path := range plan.Requests {
-		result := observation.Result{Seen: code(200)}
-		for _, endpoint := range turns[path] {
-			result.Endpoints = append(result.Endpoints, observation.EndpointResult{Endpoint: endpoint, Asked: run.Started, Result: observation.Result{Seen: code(200)}})
+		result := observation.Result{Seen: played.Code(200)}
+		for _, turn := range turns[path] {
+			endpoint := turn.Endpoint
+			result.Endpoints = append(result.Endpoints, observation.EndpointResult{Endpoint: endpoint, Asked: run.Started, Result: observation.Result{Seen: played.Code(200)}})
 		}
 		run.Results[path] = result
 	}
-	woken := one.keep(ctx, plan, run, time.Hour).wake
-	runs := one.report(plan.Epoch).Runs
-	if len(runs) == 0 {
+	found := one.keep(ctx, plan, run, time.Hour)
+	if !found.stored {
 		t.Fatal("the run was not kept")
 	}
-	return runs[len(runs)-1], woken
+	return one.report(plan.Epoch).Latest, found.look
 }

@@ -1,4 +1,4 @@
-package runner
+package schedule
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents/played"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
 
@@ -19,17 +21,22 @@ type notes struct {
 	delays  []time.Duration
 	changes []Change
 	opened  int
-	broke   []Break
+	broke   []agents.Break
+	// panics has Asked panic.
+	panics bool
 }
 
-func (n *notes) Asked(probe Key, path string, result observation.Result, interrupted bool) {
+func (n *notes) Asked(asked Asked) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	note := fmt.Sprintf("%s/%s %s %s", probe.Namespace, probe.Name, path, result.Seen.Class)
-	if result.Failed != nil {
-		note += string(result.Failed.Kind)
+	if n.panics {
+		panic("cannot note that")
 	}
-	if interrupted {
+	note := fmt.Sprintf("%s/%s %s%s %s", asked.Probe.Namespace, asked.Probe.Name, asked.Path, asked.Hello, asked.Result.Seen.Class)
+	if asked.Result.Failed != nil {
+		note += string(asked.Result.Failed.Kind)
+	}
+	if asked.Interrupted {
 		note += " interrupted"
 	}
 	n.asked = append(n.asked, note)
@@ -62,7 +69,7 @@ func (n *notes) Opened() {
 	n.opened++
 }
 
-func (n *notes) Broke(why Break) {
+func (n *notes) Broke(why agents.Break) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.broke = append(n.broke, why)
@@ -81,13 +88,13 @@ func TestObserverHearsOfEveryRequestAndRun(t *testing.T) {
 		b.Set(shop, planOf(withEndpoints(endpointsFrom(0, 3)), sleepPod, outsiderPod))
 		time.Sleep(10*time.Minute + time.Second)
 		synctest.Wait()
-		sent := len(b.agents.requests(sleepPod)) + len(b.agents.requests(outsiderPod))
+		sent := len(b.far.Requests(sleepPod)) + len(b.far.Requests(outsiderPod))
 		b.notes.mu.Lock()
 		defer b.notes.mu.Unlock()
 		if got := len(b.notes.asked); got != sent || sent < 40 {
 			t.Errorf("requests told: got %d, want the %d that arrived", got, sent)
 		}
-		if got, want := len(b.notes.ran[shop]), len(b.agents.requests(sleepPod)); got != want {
+		if got, want := len(b.notes.ran[shop]), len(b.far.Requests(sleepPod)); got != want {
 			t.Errorf("runs told: got %d, want %d, as many as requests on a path without endpoints", got, want)
 		}
 		if len(b.notes.delays) < 10 || slices.Max(b.notes.delays) != 0 {
@@ -98,7 +105,7 @@ func TestObserverHearsOfEveryRequestAndRun(t *testing.T) {
 
 func TestObserverHearsOfRequestsThatCameToNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t, func(*agent) error { return ErrForbidden })
+		b := startBench(t, func(*played.Agent) error { return agents.ErrForbidden })
 		b.Set(shop, planOf(func(p *Plan) { p.Requests["gone"] = Request{Missing: "no pod"} }, sleepPod))
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -107,7 +114,7 @@ func TestObserverHearsOfRequestsThatCameToNothing(t *testing.T) {
 				t.Errorf("%q was not told; told: %v", note, b.notes.asked)
 			}
 		}
-		if len(b.notes.broke) < 2 || b.notes.broke[0] != BreakForbidden || b.notes.opened != 0 {
+		if len(b.notes.broke) < 2 || b.notes.broke[0] != agents.BreakForbidden || b.notes.opened != 0 {
 			t.Errorf("streams: got %d opened, broke %v; want none opened and several forbidden", b.notes.opened, b.notes.broke)
 		}
 	})
@@ -116,15 +123,15 @@ func TestObserverHearsOfRequestsThatCameToNothing(t *testing.T) {
 // A run that makes room for another says nothing of the agent, which may have been about to answer.
 func TestObserverIsToldOfInterruptedRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t, func(a *agent) error {
-			return a.answerAll(func(observation.Request) observation.Observation {
+		b := startBench(t, func(a *played.Agent) error {
+			return a.AnswerAll(func(observation.Request) observation.Observation {
 				time.Sleep(3 * time.Second)
 				return observation.Observation{Class: observation.Answered, HTTPCode: 200}
 			})
 		})
 		b.Set(shop, planOf(nil, sleepPod))
 		time.Sleep(time.Second)
-		b.Set(shop, planOf(func(p *Plan) { p.Epoch = "another" }, sleepPod))
+		b.Set(shop, planOf(func(p *Plan) { p.Epoch = MarkOf("another") }, sleepPod))
 		synctest.Wait()
 		if got := b.notes.count("shop/strict " + sleepPod.Pod + " AgentSilent interrupted"); got != 1 {
 			t.Errorf("interrupted requests: got %d, want 1; told: %v", got, b.notes.asked)
@@ -137,8 +144,8 @@ func TestObserverIsToldOfInterruptedRequests(t *testing.T) {
 
 func TestObserverHearsOfRunsThatAreLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t, func(a *agent) error {
-			return a.answerAll(func(observation.Request) observation.Observation {
+		b := startBench(t, func(a *played.Agent) error {
+			return a.AnswerAll(func(observation.Request) observation.Observation {
 				time.Sleep(30 * time.Second)
 				return observation.Observation{Class: observation.Answered, HTTPCode: 200}
 			})
@@ -163,7 +170,7 @@ func TestObserverHearsOfAChangeOnce(t *testing.T) {
 		if len(b.notes.changes) != 1 {
 			t.Fatalf("changes told: %+v, want 1", b.notes.changes)
 		}
-		if got, reported := b.notes.changes[0], b.Report(shop, "epoch").Change; reported == nil || got != *reported || !got.Settled || got.Sent == 0 {
+		if got, reported := b.notes.changes[0], b.Report(shop, MarkOf("epoch")).Change; reported == nil || got != *reported || !got.Settled || got.Sent == 0 {
 			t.Errorf("the change: got %+v, want what is reported: %+v", got, reported)
 		}
 	})
@@ -171,20 +178,20 @@ func TestObserverHearsOfAChangeOnce(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t, func(a *agent) error {
-			if a.from == outsiderPod {
-				return a.answerAll(func(observation.Request) observation.Observation {
+		b := startBench(t, func(a *played.Agent) error {
+			if a.From == outsiderPod {
+				return a.AnswerAll(func(observation.Request) observation.Observation {
 					time.Sleep(time.Second)
 					return observation.Observation{Class: observation.Answered, HTTPCode: 200}
 				})
 			}
-			return ErrForbidden
+			return agents.ErrForbidden
 		})
 		b.Set(shop, planOf(nil, sleepPod, outsiderPod))
 		b.Set(other, planOf(nil, outsiderPod))
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
-		if got, want := b.Load(), (Load{Probes: 2, Running: 2, Awaiting: 2, StreamsWanted: 2, StreamsOpen: 1}); got != want {
+		if got, want := b.Load(), (Load{Probes: 2, Running: 2, Load: agents.Load{Awaiting: 2, StreamsWanted: 2, StreamsOpen: 1}}); got != want {
 			t.Errorf("during the first runs: got %+v, want %+v", got, want)
 		}
 		b.Forget(shop)
@@ -194,14 +201,4 @@ func TestLoad(t *testing.T) {
 			t.Errorf("without probes: got %+v", got)
 		}
 	})
-}
-
-func TestEveryBreakIsListed(t *testing.T) {
-	for err, want := range map[error]Break{
-		fmt.Errorf("%w: why", ErrForbidden): BreakForbidden, ErrAgentEnded: BreakAgentEnded, errSilent: BreakSilent, fmt.Errorf("reset"): BreakFailed,
-	} {
-		if got := breakOf(err); got != want || !slices.Contains(Breaks(), want) {
-			t.Errorf("%v: got %s, want %s, which is listed", err, got, want)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package runner
+package schedule
 
 import (
 	"context"
@@ -8,21 +8,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents/played"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 )
 
 func TestRunAsksAlongEveryPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBench(t, func(a *agent) error {
-			return a.answerAll(func(observation.Request) observation.Observation {
+		b := startBench(t, func(a *played.Agent) error {
+			return a.AnswerAll(func(observation.Request) observation.Observation {
 				time.Sleep(time.Second)
-				return observation.Observation{Class: observation.Answered, HTTPCode: 200, Remote: a.from.Pod}
+				return observation.Observation{Class: observation.Answered, HTTPCode: 200, Remote: a.From.Pod}
 			})
 		})
 		b.Set(shop, planOf(nil, sleepPod, outsiderPod))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		for _, from := range []Vantage{sleepPod, outsiderPod} {
+		for _, from := range []agents.Vantage{sleepPod, outsiderPod} {
 			if got := b.latest(t, shop, from); got.Seen.Remote != from.Pod {
 				t.Errorf("path %s after a second: got %+v, failure %+v", from.Pod, got.Seen, got.Failed)
 			}
@@ -37,7 +39,7 @@ func TestPathWithoutContainerSaysSo(t *testing.T) {
 			p.Requests["gone"] = Request{Missing: "no pod of Deployment meshprobe-sleep is ready"}
 		}, outsiderPod))
 		synctest.Wait()
-		result := b.latest(t, shop, Vantage{Pod: "gone"})
+		result := b.latest(t, shop, agents.Vantage{Pod: "gone"})
 		wantFailure(t, result, observation.NoVantage)
 		if result.Failed.Message != "no pod of Deployment meshprobe-sleep is ready" {
 			t.Errorf("message: got %q", result.Failed.Message)
@@ -50,12 +52,12 @@ func TestPathWithoutContainerSaysSo(t *testing.T) {
 
 func TestPlanWaitsForStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(newAgents(nil), time.Hour)
+		b := newBench(played.New(nil), time.Hour)
 		b.Set(shop, planOf(nil, sleepPod))
 		b.Set(other, planOf(nil, sleepPod))
 		b.Forget(other)
 		time.Sleep(time.Hour)
-		if got := len(b.agents.openings(sleepPod)); got != 0 {
+		if got := len(b.far.Openings(sleepPod)); got != 0 {
 			t.Fatalf("streams before Start: got %d, want 0", got)
 		}
 		b.startFor(t)
@@ -63,8 +65,8 @@ func TestPlanWaitsForStart(t *testing.T) {
 		if got := b.latest(t, shop, sleepPod); got.Seen.HTTPCode != 200 {
 			t.Errorf("after Start: got %+v, failure %+v; want 200", got.Seen, got.Failed)
 		}
-		if got := b.Report(other, "epoch"); len(got.Runs) != 0 {
-			t.Errorf("the forgotten probe was run: %v", got.Runs)
+		if got := b.Report(other, MarkOf("epoch")); got.Runs != 0 {
+			t.Errorf("the forgotten probe was run: %+v", got.Latest)
 		}
 	})
 }
@@ -78,18 +80,18 @@ func TestForgetEndsTheTaskAndClosesTheStreamsOfNobodyElse(t *testing.T) {
 		b.Forget(shop)
 		b.Forget(Key{"shop", "never heard of"})
 		synctest.Wait()
-		if got := b.Report(shop, "epoch"); len(got.Runs) != 0 {
-			t.Errorf("the forgotten probe is reported: %v", got.Runs)
+		if got := b.Report(shop, MarkOf("epoch")); got.Runs != 0 {
+			t.Errorf("the forgotten probe is reported: %+v", got.Latest)
 		}
-		if own, shared := b.agents.openNow(sleepPod), b.agents.openNow(outsiderPod); own != 0 || shared != 1 {
+		if own, shared := b.far.OpenNow(sleepPod), b.far.OpenNow(outsiderPod); own != 0 || shared != 1 {
 			t.Errorf("open streams: got %d to its own container and %d to the shared one, want 0 and 1", own, shared)
 		}
-		before := len(b.agents.requests(outsiderPod))
+		before := len(b.far.Requests(outsiderPod))
 		time.Sleep(10 * time.Minute)
-		if got := len(b.agents.requests(outsiderPod)) - before; got != 10 {
+		if got := len(b.far.Requests(outsiderPod)) - before; got != 10 {
 			t.Errorf("requests of the other probe in the next ten minutes: got %d, want 10", got)
 		}
-		if got := len(b.agents.openings(outsiderPod)); got != 1 {
+		if got := len(b.far.Openings(outsiderPod)); got != 1 {
 			t.Errorf("openings of the shared stream: got %d, want 1", got)
 		}
 	})
@@ -102,9 +104,9 @@ func TestReplacedPodIsFollowed(t *testing.T) {
 		time.Sleep(time.Minute)
 		next := sleepPod
 		next.Pod, next.UID = "meshprobe-sleep-2", "3"
-		b.Set(shop, planOf(func(p *Plan) { p.Occasion = "another pod" }, next))
+		b.Set(shop, planOf(func(p *Plan) { p.Occasion = MarkOf("another pod") }, next))
 		synctest.Wait()
-		if old, new := b.agents.openNow(sleepPod), b.agents.openNow(next); old != 0 || new != 1 {
+		if old, new := b.far.OpenNow(sleepPod), b.far.OpenNow(next); old != 0 || new != 1 {
 			t.Errorf("open streams: got %d to the old pod and %d to the new one, want 0 and 1", old, new)
 		}
 		if got := b.latest(t, shop, next); got.Seen.HTTPCode != 200 {
@@ -124,7 +126,7 @@ func TestStreamOpenedTooLateIsClosed(t *testing.T) {
 		synctest.Wait()
 		forgotten.stop()
 		synctest.Wait()
-		if got := b.agents.openNow(sleepPod); got != 0 {
+		if got := b.far.OpenNow(sleepPod); got != 0 {
 			t.Errorf("streams that nobody uses: got %d open, want 0", got)
 		}
 	})
@@ -134,11 +136,11 @@ func TestStreamsFollowThePlansHoweverFastTheyChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBench(t, nil)
 		for i := range 1000 {
-			b.Set(shop, planOf(func(p *Plan) { p.Occasion = fmt.Sprint(i) }, sleepPod))
+			b.Set(shop, planOf(func(p *Plan) { p.Occasion = MarkOf(fmt.Sprint(i)) }, sleepPod))
 			runtime.Gosched()
-			b.Set(shop, planOf(func(p *Plan) { p.Occasion = fmt.Sprint(i, " and another") }, outsiderPod))
+			b.Set(shop, planOf(func(p *Plan) { p.Occasion = MarkOf(fmt.Sprint(i, " and another")) }, outsiderPod))
 			synctest.Wait()
-			if old, new := b.agents.openNow(sleepPod), b.agents.openNow(outsiderPod); old != 0 || new != 1 {
+			if old, new := b.far.OpenNow(sleepPod), b.far.OpenNow(outsiderPod); old != 0 || new != 1 {
 				t.Fatalf("after %d changes: got %d streams to the old pod and %d to the new one, want 0 and 1", i, old, new)
 			}
 		}
@@ -158,12 +160,12 @@ func TestContextOfARunEndsWithTheNext(t *testing.T) {
 func TestStartReturnsAfterEverythingHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const farewell = 7 * time.Second
-		agents := newAgents(func(a *agent) error {
-			err := a.answerAll(sleeper(time.Second))
+		far := played.New(func(a *played.Agent) error {
+			err := a.AnswerAll(sleeper(time.Second))
 			time.Sleep(farewell)
 			return err
 		})
-		b := newBench(agents, time.Hour)
+		b := newBench(far, time.Hour)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
 		go func() { ended <- b.Start(ctx) }()
@@ -175,7 +177,7 @@ func TestStartReturnsAfterEverythingHasEnded(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("Start returned %v", err)
 		}
-		if got := agents.openNow(sleepPod) + agents.openNow(outsiderPod); got != 0 {
+		if got := far.OpenNow(sleepPod) + far.OpenNow(outsiderPod); got != 0 {
 			t.Errorf("open streams when Start returned: got %d, want 0", got)
 		}
 		if took := time.Since(cancelled); took < farewell || took > farewell+time.Second {
@@ -184,7 +186,7 @@ func TestStartReturnsAfterEverythingHasEnded(t *testing.T) {
 		b.Set(shop, planOf(nil, sleepPod))
 		b.Forget(shop)
 		synctest.Wait()
-		if got := len(agents.openings(sleepPod)); got != 1 {
+		if got := len(far.Openings(sleepPod)); got != 1 {
 			t.Errorf("streams opened: got %d, want none after the end", got-1)
 		}
 	})
@@ -208,7 +210,7 @@ func TestNothingStaysBehind(t *testing.T) {
 			stacks := make([]byte, 1<<20)
 			t.Errorf("goroutines: got %d after 200 cycles, %d before them:\n%s", got, before, stacks[:runtime.Stack(stacks, true)])
 		}
-		if got := len(b.streams.open); got != 0 {
+		if got := b.streams.Load().StreamsWanted; got != 0 {
 			t.Errorf("streams kept: got %d, want 0", got)
 		}
 	})

@@ -1,4 +1,4 @@
-package runner
+package agents
 
 import (
 	"bytes"
@@ -27,6 +27,9 @@ import (
 
 // patience is what a loaded machine may take for something that is over in a moment.
 const patience = 20 * time.Second
+
+// sleepPod is a container to exec into.
+var sleepPod = Vantage{Namespace: "shop", Pod: "meshprobe-sleep-1", UID: "1", Container: "sleep"}
 
 // open runs Open until it returns, which it must do in time.
 func open(t *testing.T, ctx context.Context, config *rest.Config, from Vantage, stdin io.Reader, stdout io.Writer) error {

@@ -1,4 +1,4 @@
-package runner
+package schedule
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 	"github.com/meshprobe/httpsmeshprobe/internal/prober"
 )
@@ -18,7 +19,7 @@ import (
 // realAgents is an Opener at whose far end the real agent serves.
 type realAgents struct{}
 
-func (realAgents) Open(ctx context.Context, _ Vantage, stdin io.Reader, stdout io.Writer) error {
+func (realAgents) Open(ctx context.Context, _ agents.Vantage, stdin io.Reader, stdout io.Writer) error {
 	return prober.Serve(ctx, stdin, stdout, time.Minute)
 }
 
@@ -50,15 +51,15 @@ func TestRealAgentAndRealServer(t *testing.T) {
 	case <-ctx.Done():
 		t.Error("no run within 30 s")
 	}
-	report := runs.Report(shop, "epoch")
+	report := runs.Report(shop, MarkOf("epoch"))
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Start returned %v", err)
 	}
-	if len(report.Runs) == 0 {
+	if report.Runs == 0 {
 		t.Fatal("no run was reported")
 	}
-	results := report.Runs[0].Results
+	results := report.Latest.Results
 	if got := results["answered"]; got.Failed != nil || got.Seen.HTTPCode != 200 || got.Seen.TLSVersion != "TLS 1.3" || got.Seen.Leaf == nil {
 		t.Errorf("server: got %+v, failure %+v; want 200 over TLS 1.3 with a certificate", got.Seen, got.Failed)
 	}

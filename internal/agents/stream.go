@@ -1,4 +1,4 @@
-package runner
+package agents
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -35,8 +36,6 @@ const (
 	pingEvery = 15 * time.Second
 	// silence is how long a stream may bring nothing before it counts as broken.
 	silence = 45 * time.Second
-	// openTime is how long an agent may take to answer the first ping.
-	openTime = 10 * time.Second
 
 	// reopenPatience is how long a request waits for a stream that could not be opened the last time.
 	reopenPatience = time.Second
@@ -44,7 +43,7 @@ const (
 	backOffMin = 200 * time.Millisecond
 	backOffMax = 30 * time.Second
 
-	maxObservationBytes = 64 << 10
+	maxObservationBytes = 128 << 10
 )
 
 // stream is the exec stream to one container. It is opened again with back-off for as long as it is wanted.
@@ -123,7 +122,7 @@ func (s *stream) once(ctx context.Context) error {
 	defer ended.Wait()
 	defer cancel(nil)
 	ended.Go(func() {
-		err := s.opener.Open(ctx, s.from, stdin, stdout)
+		err := s.guarded(func() error { return s.opener.Open(ctx, s.from, stdin, stdout) })
 		if err == nil {
 			err = ErrAgentEnded
 		}
@@ -133,13 +132,24 @@ func (s *stream) once(ctx context.Context) error {
 	})
 	heard := make(chan struct{}, 1)
 	outgoing := make(chan observation.Request)
-	ended.Go(func() { cancel(s.receive(observations, outgoing, heard)) })
+	ended.Go(func() { cancel(s.guarded(func() error { return s.receive(observations, outgoing, heard) })) })
 	ended.Go(func() { cancel(send(ctx, requests, outgoing)) })
 	ended.Go(func() { cancel(watch(ctx, outgoing, heard)) })
 	<-ctx.Done()
 	requests.Close()
 	observations.Close()
 	return context.Cause(ctx)
+}
+
+// guarded has a panic break the stream, and not the operator, in which all the others run.
+func (s *stream) guarded(do func() error) (err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = fmt.Errorf("the operator failed within itself: %v", panicked)
+			s.log.Error(err, "an exec stream panicked", "stack", string(debug.Stack()))
+		}
+	}()
+	return do()
 }
 
 // send writes one request after the other, so that nobody else is held up by a connection that takes no more.
@@ -161,7 +171,7 @@ func send(ctx context.Context, requests io.Writer, outgoing <-chan observation.R
 func watch(ctx context.Context, outgoing chan<- observation.Request, heard <-chan struct{}) error {
 	every := time.NewTicker(pingEvery)
 	defer every.Stop()
-	quiet := time.NewTimer(openTime)
+	quiet := time.NewTimer(OpenTime)
 	defer quiet.Stop()
 	ping := outgoing
 	for {
@@ -258,7 +268,7 @@ func (s *stream) ask(ctx context.Context, request observation.Request) (observat
 
 // submit waits until the stream is open and hands it the request. It returns the request's ID and where the answer comes.
 func (s *stream) submit(ctx context.Context, request observation.Request) (uint64, <-chan observation.Observation, *observation.Failure) {
-	patience := openTime
+	patience := OpenTime
 	if _, _, err := s.state(); err != nil {
 		patience = reopenPatience
 	}
