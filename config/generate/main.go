@@ -122,7 +122,7 @@ func meshReader(has rights) []rbacv1.PolicyRule {
 	var kept []rbacv1.PolicyRule
 	for _, rule := range has.everywhere {
 		rule.Resources = slices.DeleteFunc(slices.Clone(rule.Resources), func(resource string) bool {
-			return !slices.Contains([]string{"configmaps", "peerauthentications", "destinationrules"}, resource)
+			return !slices.Contains([]string{"configmaps", "peerauthentications", "authorizationpolicies", "destinationrules"}, resource)
 		})
 		rule.Verbs = slices.DeleteFunc(slices.Clone(rule.Verbs), func(verb string) bool {
 			return !slices.Contains([]string{"get", "list", "watch"}, verb)

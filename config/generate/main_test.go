@@ -55,6 +55,7 @@ func TestNoRightIsLostOnTheWayIntoOneNamespace(t *testing.T) {
 	mesh := []string{
 		"/configmaps get", "/configmaps list", "/configmaps watch",
 		"networking.istio.io/destinationrules get", "networking.istio.io/destinationrules list", "networking.istio.io/destinationrules watch",
+		"security.istio.io/authorizationpolicies list",
 		"security.istio.io/peerauthentications get", "security.istio.io/peerauthentications list", "security.istio.io/peerauthentications watch",
 	}
 	if got := single(meshReader(has)); !slices.Equal(got, mesh) {

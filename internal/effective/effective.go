@@ -1,5 +1,6 @@
 // Package effective works out from an inventory what Istio computes for a probe's target, and holds it against what the
-// probe declares. The operator judges by it, and the plugin explains by it.
+// probe declares. The operator plans and judges by it, and the plugin explains by it. It knows of no run: whether the
+// proxies do as computed is for others to judge.
 package effective
 
 import (
@@ -15,44 +16,50 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
-	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
 // Policies are what Istio computes for a target, and what is to be seen if it does as declared or as computed.
 type Policies struct {
 	// Endpoints are the policies of the target's endpoints, in their order; of a server without endpoints, those of what
 	// its pod will be.
-	Endpoints []verdict.EndpointPolicy
+	Endpoints []EndpointPolicy
 	// Declared is what the spec promises. A mode that is inherited is the strictest of those of the endpoints.
 	Declared expectation.Expectations
-	// Computed is what should be seen if the proxies do as computed.
-	Computed verdict.Computed
-	// Verdict holds the declared modes against the computed ones.
-	Verdict verdict.Policy
-	// Modes are the modes of all endpoints, and Deciders the objects behind them, in words.
-	Modes, Deciders string
+	// Computed is what should be seen if the proxies do as computed. It has no entry for a path of which the endpoints
+	// promise different things, and none at all where something is not judged.
+	Computed expectation.Expectations
+	// ComputedEndpoints is what should be seen at each endpoint around the client's sidecar, by the endpoint's ID.
+	ComputedEndpoints map[string]expectation.Expectation
+	// Agreement holds the declared modes against the computed ones.
+	Agreement Agreement
+	// Modes are the modes of all endpoints, in words. Deciders are the objects behind them, each once and in their order.
+	Modes    string
+	Deciders []meshpolicy.Object
 }
 
 // Of computes the policies of the target of an inventory's probe.
 func Of(i *inventory.Inventory) Policies {
 	spec := i.Probe.Spec
 	endpoints, ids := endpointPolicies(i)
-	p := Policies{Endpoints: endpoints, Computed: computed(endpoints, ids)}
-	p.Computed.Counted = counts(i.Probe.Status)
+	p := Policies{Endpoints: endpoints, Modes: inWords(endpoints), Deciders: deciders(endpoints)}
+	p.Computed, p.ComputedEndpoints = computed(endpoints, ids)
 	declared := spec.MTLS.Mode
 	if !declared.IsSet() {
 		declared = strictest(endpoints)
 	}
 	p.Declared = expectation.Declared(spec.Target.Sidecar, declared, spec.MTLS.ClientMode).Expectations()
+	if spec.Target.Service != nil {
+		p.Declared.OfAnyCode()
+		p.Computed.OfAnyCode()
+	}
 	p.Declared.Override(spec.Expect)
-	p.Modes, p.Deciders = inWords(endpoints)
-	p.Verdict = verdict.PolicyInEffect(spec.Target, spec.MTLS, endpoints)
-	p.Verdict.Message += injectionWarning(i)
+	p.Agreement = PolicyInEffect(spec.Target, spec.MTLS, endpoints)
+	p.Agreement.Message += injectionWarning(i)
 	return p
 }
 
 // endpointPolicies computes the policy of every endpoint, and returns the endpoints' IDs beside them.
-func endpointPolicies(i *inventory.Inventory) (policies []verdict.EndpointPolicy, ids []string) {
+func endpointPolicies(i *inventory.Inventory) (policies []EndpointPolicy, ids []string) {
 	client := meshpolicy.Client{Namespace: i.Probe.Namespace, Labels: clientLabels(i), Sidecar: true}
 	service := Service(i)
 	for _, endpoint := range i.Target.Endpoints {
@@ -69,8 +76,8 @@ func endpointPolicies(i *inventory.Inventory) (policies []verdict.EndpointPolicy
 	return policies, ids
 }
 
-func endpointPolicy(i *inventory.Inventory, name string, client meshpolicy.Client, service meshpolicy.Service, pod meshpolicy.Pod) verdict.EndpointPolicy {
-	return verdict.EndpointPolicy{
+func endpointPolicy(i *inventory.Inventory, name string, client meshpolicy.Client, service meshpolicy.Service, pod meshpolicy.Pod) EndpointPolicy {
+	return EndpointPolicy{
 		Name:   name,
 		Server: meshpolicy.ForServer(i.Mesh, i.PeerAuthentications, pod, service.TargetPort),
 		Client: meshpolicy.ForClient(i.Mesh, i.DestinationRules, i.PeerAuthentications, client, service, pod),
@@ -124,7 +131,7 @@ func clientLabels(i *inventory.Inventory) map[string]string {
 	return fixture.ClientLabels(name)
 }
 
-func strictest(endpoints []verdict.EndpointPolicy) api.MTLSMode {
+func strictest(endpoints []EndpointPolicy) api.MTLSMode {
 	order := []api.MTLSMode{"", api.MTLSDisable, api.MTLSPermissive, api.MTLSStrict}
 	found := api.MTLSMode("")
 	for _, endpoint := range endpoints {
@@ -135,45 +142,37 @@ func strictest(endpoints []verdict.EndpointPolicy) api.MTLSMode {
 	return found
 }
 
-// computed is what should be seen if the proxies do as computed. Of the Service's own address nothing is expected where
-// its endpoints promise different things: it leads to any of them.
-func computed(endpoints []verdict.EndpointPolicy, ids []string) verdict.Computed {
-	result := verdict.Computed{Paths: expectation.Expectations{}, Endpoints: map[string]expectation.Expectation{}}
+// computed is what should be seen if the proxies do as computed, on the paths and at the endpoints. Of the Service's own
+// address nothing is expected where its endpoints promise different things: it leads to any of them.
+func computed(endpoints []EndpointPolicy, ids []string) (expectation.Expectations, map[string]expectation.Expectation) {
+	paths, byID := expectation.Expectations{}, map[string]expectation.Expectation{}
 	promised := map[api.PathName]map[string]bool{}
 	for i, endpoint := range endpoints {
 		enforced := endpoint.Server.Enforced()
 		if enforced == "" || endpoint.Client.Sends == "" {
-			return verdict.Computed{}
+			return nil, nil
 		}
 		promise := expectation.Promise{Sidecar: api.SidecarEnabled, Mode: enforced, Sends: endpoint.Client.Sends}
-		result.Endpoints[ids[i]] = promise.Around()
+		byID[ids[i]] = promise.Around()
 		for path, expected := range promise.Expectations() {
 			if promised[path] == nil {
 				promised[path] = map[string]bool{}
 			}
 			promised[path][expected.String()+string(expected.Encryption)] = true
-			result.Paths[path] = expected
+			paths[path] = expected
 		}
 	}
 	for path, different := range promised {
 		if len(different) > 1 {
-			delete(result.Paths, path)
+			delete(paths, path)
 		}
 	}
-	return result
+	return paths, byID
 }
 
-// counts says whether the client's Envoy is to tell how it sent a request: unless it did not the last time.
-func counts(status api.HTTPSMeshProbeStatus) bool {
-	return !slices.ContainsFunc(status.Paths, func(path api.PathStatus) bool {
-		return path.Name == api.PathSleep && path.Encryption == api.EncryptionUnknown
-	})
-}
-
-// inWords sums up the modes of all endpoints, such as "STRICT, MutualTLS from the client", and names the objects that
-// decide them.
-func inWords(endpoints []verdict.EndpointPolicy) (modes, deciders string) {
-	var servers, clients, behind []string
+// inWords sums up the modes of all endpoints, such as "STRICT, MutualTLS from the client".
+func inWords(endpoints []EndpointPolicy) string {
+	var servers, clients []string
 	for _, endpoint := range endpoints {
 		mode := string(endpoint.Server.Enforced())
 		if endpoint.Server.Capture != meshpolicy.Captured {
@@ -181,14 +180,22 @@ func inWords(endpoints []verdict.EndpointPolicy) (modes, deciders string) {
 		}
 		servers = append(servers, mode)
 		clients = append(clients, string(endpoint.Client.Sends))
-		behind = append(behind, endpoint.Server.String(), endpoint.Client.Why)
 	}
-	return distinct(servers, "+") + ", " + distinct(clients, "+") + " from the client", distinct(behind, "; ")
+	return distinct(servers) + ", " + distinct(clients) + " from the client"
 }
 
-func distinct(words []string, separator string) string {
+func deciders(endpoints []EndpointPolicy) []meshpolicy.Object {
+	var found []meshpolicy.Object
+	for _, endpoint := range endpoints {
+		found = append(found, endpoint.Server.Deciders()...)
+		found = append(found, endpoint.Client.Deciders()...)
+	}
+	return meshpolicy.Distinct(found)
+}
+
+func distinct(words []string) string {
 	slices.Sort(words)
-	return strings.Join(slices.Compact(words), separator)
+	return strings.Join(slices.Compact(words), "+")
 }
 
 // injectionWarning speaks of a namespace that has lost its injection label while its pods still have their sidecars: the
@@ -213,7 +220,7 @@ func injectionWarning(i *inventory.Inventory) string {
 // Promised holds what is computed for a path against what is declared: Unknown where nothing single is computed. The
 // status code is the server's affair.
 func (p Policies) Promised(path api.PathName) api.Outcome {
-	computed, ok := p.Computed.Paths[path]
+	computed, ok := p.Computed[path]
 	switch declared := p.Declared[path]; {
 	case !ok:
 		return api.OutcomeUnknown
@@ -237,7 +244,7 @@ func (p Policies) Explanations() map[api.PathName]string {
 }
 
 // explain says why a path cannot show what is expected: by the first endpoint that promises something else.
-func explain(path api.PathName, expected expectation.Expectation, endpoints []verdict.EndpointPolicy) string {
+func explain(path api.PathName, expected expectation.Expectation, endpoints []EndpointPolicy) string {
 	for _, endpoint := range endpoints {
 		promise := expectation.Promise{Sidecar: api.SidecarEnabled, Mode: endpoint.Server.Enforced(), Sends: endpoint.Client.Sends}
 		promised := promise.Expectations()[path]

@@ -5,12 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -19,7 +16,6 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
-	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
 )
 
 // Target is the Service that is probed and what stands behind it.
@@ -52,8 +48,6 @@ type Endpoint struct {
 	// UID tells a pod from a later one of the same name.
 	UID            string
 	ServiceAccount string
-	// CheckedSince is since when kubelet's readiness probes have found the pod ready; zero where the pod has none.
-	CheckedSince time.Time
 }
 
 // Address is the endpoint as host:port.
@@ -136,77 +130,6 @@ func findPort(service corev1.Service, wanted intstr.IntOrString) *corev1.Service
 		found = &port
 	}
 	return found
-}
-
-func (i *Inventory) readEndpoints(ctx context.Context, reader client.Reader) error {
-	var slicesOf discoveryv1.EndpointSliceList
-	err := reader.List(ctx, &slicesOf, client.InNamespace(i.Target.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: i.Target.Name})
-	if err != nil {
-		return fmt.Errorf("list endpointslices of Service %s/%s: %w", i.Target.Namespace, i.Target.Name, err)
-	}
-	seen := map[string]bool{}
-	for _, slice := range slicesOf.Items {
-		port, ok := endpointPort(slice, i.Target.Port.Name)
-		if !ok {
-			continue
-		}
-		for _, listed := range slice.Endpoints {
-			if len(listed.Addresses) == 0 || seen[listed.Addresses[0]] {
-				continue
-			}
-			endpoint, lasting, err := i.readEndpoint(ctx, reader, listed, port)
-			if err != nil {
-				return err
-			}
-			if lasting || endpoint.Pod.Name != "" {
-				i.Target.Pods = append(i.Target.Pods, endpoint.Pod)
-			}
-			if !lasting || listed.Conditions.Ready != nil && !*listed.Conditions.Ready {
-				i.Target.NotReady++
-				continue
-			}
-			// An address may still be listed for the pod that had it before, and must not hide the one that has it now.
-			seen[endpoint.IP] = true
-			i.Target.Endpoints = append(i.Target.Endpoints, endpoint)
-		}
-	}
-	slices.SortFunc(i.Target.Endpoints, func(a, b Endpoint) int { return cmp.Compare(a.Address(), b.Address()) })
-	slices.SortFunc(i.Target.Pods, func(a, b meshpolicy.Pod) int { return cmp.Compare(a.Name, b.Name) })
-	return nil
-}
-
-func endpointPort(slice discoveryv1.EndpointSlice, name string) (uint32, bool) {
-	for _, port := range slice.Ports {
-		if port.Port != nil && (port.Name == nil && name == "" || port.Name != nil && *port.Name == name) {
-			return uint32(*port.Port), true
-		}
-	}
-	return 0, false
-}
-
-// readEndpoint reads the pod behind an endpoint, and says whether the endpoint can be counted on: its pod is there and is
-// not on its way out, or it is none of a pod.
-func (i *Inventory) readEndpoint(ctx context.Context, reader client.Reader, listed discoveryv1.Endpoint, port uint32) (Endpoint, bool, error) {
-	endpoint := Endpoint{IP: listed.Addresses[0], Port: port}
-	if listed.TargetRef == nil || listed.TargetRef.Kind != "Pod" {
-		return endpoint, true, nil
-	}
-	var pod corev1.Pod
-	err := reader.Get(ctx, types.NamespacedName{Namespace: i.Target.Namespace, Name: listed.TargetRef.Name}, &pod)
-	if client.IgnoreNotFound(err) != nil {
-		return endpoint, false, fmt.Errorf("get pod %s/%s: %w", i.Target.Namespace, listed.TargetRef.Name, err)
-	}
-	if err != nil || pod.UID != listed.TargetRef.UID {
-		// The slice is behind the pods, or ahead of them: the next event will tell.
-		return endpoint, false, nil //nolint:nilerr // it is not there
-	}
-	endpoint.UID, endpoint.ServiceAccount = string(pod.UID), pod.Spec.ServiceAccountName
-	endpoint.Pod = meshpolicy.Pod{
-		Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels, Annotations: pod.Annotations,
-		Sidecar: podhealth.HasSidecar(pod), HostNetwork: pod.Spec.HostNetwork,
-	}
-	endpoint.CheckedSince = podhealth.CheckedSince(pod)
-	return endpoint, pod.DeletionTimestamp == nil, nil
 }
 
 // String names the Service for messages.

@@ -36,6 +36,9 @@ type ClientPolicy struct {
 	// Overridden are the other rules for the host that the client sees and that set TLS for the port, in the order of
 	// precedence.
 	Overridden []DestinationRule
+	// Silent is the rule in force, or the one that hides the others, where no rule sets TLS for the port and one of
+	// Overridden would; nil where there is none.
+	Silent *DestinationRule
 	// Auto says that auto mTLS decided.
 	Auto bool
 	// Policy is the object that made auto mTLS send plaintext; nil where none did.
@@ -71,7 +74,9 @@ func ForClient(mesh Mesh, rules []DestinationRule, policies []PeerAuthentication
 	}
 	policy.Overridden = overridden(pools, client, service.Port, policy.Rule)
 	if policy.Rule == nil && len(policy.Overridden) > 0 {
-		policy.Why = hiding(chosen, pools, policy.Overridden[0]) + "; " + policy.Why
+		silent, how := hiding(chosen, pools)
+		policy.Silent = &silent
+		policy.Why = silent.String() + fmt.Sprintf(how, policy.Overridden[0]) + "; " + policy.Why
 	}
 	return policy
 }
@@ -117,15 +122,16 @@ func overridden(pools []pool, client Client, port uint32, decider *DestinationRu
 	return lost
 }
 
-// hiding says what keeps a rule that sets TLS out, where the deciding one sets none.
-func hiding(chosen *consolidated, pools []pool, hidden DestinationRule) string {
+// hiding returns the rule that keeps another out, where the deciding one sets no TLS, and says how, in words that leave
+// room for the other.
+func hiding(chosen *consolidated, pools []pool) (silent DestinationRule, how string) {
 	switch {
 	case chosen != nil && chosen.policy != nil:
-		return fmt.Sprintf("%s is in force instead of %s and sets no TLS for the port", chosen.policy, hidden)
+		return *chosen.policy, " is in force instead of %s and sets no TLS for the port"
 	case chosen != nil:
-		return fmt.Sprintf("%s is in force instead of %s and sets no TLS", chosen.first, hidden)
+		return chosen.first, " is in force instead of %s and sets no TLS"
 	default:
 		first := slices.IndexFunc(pools, func(p pool) bool { return len(p.rules) > 0 })
-		return fmt.Sprintf("%s, which is not for this client, hides %s", pools[first].rules[0], hidden)
+		return pools[first].rules[0], ", which is not for this client, hides %s"
 	}
 }

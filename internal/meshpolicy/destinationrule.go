@@ -2,7 +2,6 @@ package meshpolicy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -51,12 +50,10 @@ type ClientTLS struct {
 }
 
 // String names the object, for messages.
-func (r DestinationRule) String() string {
-	return fmt.Sprintf("DestinationRule %s/%s", r.Namespace, r.Name)
-}
+func (r DestinationRule) String() string { return r.Object().String() }
 
 func (r DestinationRule) is(other DestinationRule) bool {
-	return r.Namespace == other.Namespace && r.Name == other.Name
+	return r.Object() == other.Object()
 }
 
 const (

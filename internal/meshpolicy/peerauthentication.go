@@ -2,7 +2,6 @@ package meshpolicy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -34,9 +33,7 @@ const (
 )
 
 // String names the object, for messages.
-func (p PeerAuthentication) String() string {
-	return fmt.Sprintf("PeerAuthentication %s/%s", p.Namespace, p.Name)
-}
+func (p PeerAuthentication) String() string { return p.Object().String() }
 
 // level holds the policies of one level that apply to a pod, the oldest first. Istio looks at no other than the first,
 // even if that one leaves the mode UNSET.
@@ -135,7 +132,7 @@ func (l levels) silent(port uint32) *PeerAuthentication {
 }
 
 func is(decider *PeerAuthentication, policy PeerAuthentication) bool {
-	return decider != nil && decider.Namespace == policy.Namespace && decider.Name == policy.Name
+	return decider != nil && decider.Object() == policy.Object()
 }
 
 func selects(selector, labels map[string]string) bool {

@@ -1,17 +1,15 @@
 package meshpolicy
 
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
+import "fmt"
 
 // Pod is a server's pod as far as policy is concerned.
 type Pod struct {
 	Namespace, Name     string
 	Labels, Annotations map[string]string
 	// Sidecar says whether the pod has the istio-proxy container, among its containers or as a native sidecar.
-	Sidecar     bool
+	Sidecar bool
+	// Redirection is what leads connections to it; it matters only beside a sidecar.
+	Redirection Redirection
 	HostNetwork bool
 }
 
@@ -32,8 +30,11 @@ const (
 	Captured Capture = "Captured"
 	// NoSidecar stands before the pod.
 	NoSidecar Capture = "NoSidecar"
-	// PortExcluded connections go past the sidecar, because the pod's annotations leave the port out.
+	// PortExcluded connections go past the sidecar, because the port was left out when the pod was injected.
 	PortExcluded Capture = "PortExcluded"
+	// NoRedirection leads any connection to the proxy that the pod has: it is a gateway, whose proxy is the server itself, or
+	// one with the interception mode NONE.
+	NoRedirection Capture = "NoRedirection"
 	// HostNetwork pods are never injected.
 	HostNetwork Capture = "HostNetwork"
 	// Ambient pods have ztunnel in the place of a sidecar; they are not judged.
@@ -41,10 +42,7 @@ const (
 )
 
 const (
-	annotationInterceptionMode    = "sidecar.istio.io/interceptionMode"
-	annotationIncludeInboundPorts = "traffic.sidecar.istio.io/includeInboundPorts"
-	annotationExcludeInboundPorts = "traffic.sidecar.istio.io/excludeInboundPorts"
-	annotationRedirection         = "ambient.istio.io/redirection"
+	annotationRedirection = "ambient.istio.io/redirection"
 
 	// LabelTLSMode is put on a pod by the injector, with the value TLSModeIstio; istiod takes it for the endpoint's readiness
 	// for mutual TLS.
@@ -62,7 +60,9 @@ func (p Pod) capture(port uint32) Capture {
 		return Ambient
 	case !p.Sidecar:
 		return NoSidecar
-	case !p.redirected(port):
+	case p.Redirection.Absent:
+		return NoRedirection
+	case p.past(port) != "":
 		return PortExcluded
 	default:
 		return Captured
@@ -70,28 +70,6 @@ func (p Pod) capture(port uint32) Capture {
 }
 
 func (p Pod) ambient() bool { return p.Annotations[annotationRedirection] == "enabled" }
-
-// redirected follows tools/istio-iptables/pkg/capture/run.go (handleInboundPortsInclude): exclusions count only where
-// all ports are included; a list of included ports makes them void, and an empty one captures nothing.
-func (p Pod) redirected(port uint32) bool {
-	if p.Annotations[annotationInterceptionMode] == "NONE" {
-		return false
-	}
-	included, ok := p.Annotations[annotationIncludeInboundPorts]
-	if ok && included != "*" {
-		return lists(included, port)
-	}
-	return !lists(p.Annotations[annotationExcludeInboundPorts], port)
-}
-
-func lists(ports string, port uint32) bool {
-	for _, listed := range strings.Split(ports, ",") {
-		if strings.TrimSpace(listed) == strconv.FormatUint(uint64(port), 10) {
-			return true
-		}
-	}
-	return false
-}
 
 // tlsMode follows pilot/pkg/model/service.go (GetTLSModeFromEndpointLabels). It is the label that tells, not the
 // sidecar.

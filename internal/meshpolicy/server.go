@@ -19,6 +19,8 @@ type Server struct {
 	// there is none.
 	Silent  *PeerAuthentication
 	Capture Capture
+	// Past names the annotation or argument that leads the port past the sidecar; "" where Capture is not PortExcluded.
+	Past string
 }
 
 // ForServer returns the policy before a port of a pod. Where several objects of one level apply, the oldest counts, and
@@ -26,12 +28,16 @@ type Server struct {
 func ForServer(mesh Mesh, policies []PeerAuthentication, pod Pod, port uint32) Server {
 	levels := levelsFor(policies, pod.Namespace, pod.Labels, mesh.rootNamespace())
 	mode, scope, decider := levels.decide(port)
-	return Server{
+	server := Server{
 		Mode: mode, Scope: scope, Decider: decider,
 		Overridden: levels.overridden(port, decider),
 		Silent:     levels.silent(port),
 		Capture:    pod.capture(port),
 	}
+	if server.Capture == PortExcluded {
+		server.Past = pod.past(port)
+	}
+	return server
 }
 
 // Enforced returns the mode that holds for connections to the port: what the policies compute where the sidecar meets
@@ -47,6 +53,9 @@ func (s Server) Enforced() api.MTLSMode {
 	}
 }
 
+// Own says whether the mode is the workload's own and not inherited: set for the pods themselves, or for the port.
+func (s Server) Own() bool { return s.Scope == ScopeWorkload || s.Scope == ScopePort }
+
 // String names the deciding object and what it sets, and what keeps it from having effect, for messages.
 func (s Server) String() string {
 	sentence := s.decision()
@@ -54,7 +63,9 @@ func (s Server) String() string {
 	case NoSidecar:
 		return sentence + ", but the pod has no sidecar to enforce it"
 	case PortExcluded:
-		return sentence + ", but the pod's annotations lead its port past the sidecar"
+		return fmt.Sprintf("%s, but %s leads its port past the sidecar", sentence, s.Past)
+	case NoRedirection:
+		return sentence + ", but no traffic is redirected to the pod's proxy, as in a gateway"
 	case HostNetwork:
 		return sentence + ", but the pod is on the host's network, where no sidecar enforces it"
 	case Ambient:

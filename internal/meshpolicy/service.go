@@ -1,9 +1,6 @@
 package meshpolicy
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // Service is a Kubernetes Service as far as policy is concerned.
 type Service struct {
@@ -20,7 +17,12 @@ type Service struct {
 }
 
 // String names the object, for messages.
-func (s Service) String() string { return fmt.Sprintf("Service %s/%s", s.Namespace, s.Name) }
+func (s Service) String() string { return s.Object().String() }
+
+// Object refers to the Service.
+func (s Service) Object() Object {
+	return Object{Kind: "Service", Namespace: s.Namespace, Name: s.Name}
+}
 
 // host is the name by which Istio knows the service (pilot/pkg/serviceregistry/kube/conversion.go, ServiceHostname).
 func (s Service) host(mesh Mesh) string {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -74,6 +73,13 @@ func RolledOut(deployment *appsv1.Deployment) bool {
 func HasSidecar(pod corev1.Pod) bool {
 	isProxy := func(c corev1.Container) bool { return c.Name == sidecarContainer }
 	return slices.ContainsFunc(pod.Spec.InitContainers, isProxy) || slices.ContainsFunc(pod.Spec.Containers, isProxy)
+}
+
+// Redirects says whether a container of this name leads a pod's connections to its sidecar: istio-init does, and where a CNI
+// plugin has done so istio-validation makes sure of it (istio.io/istio manifests/charts/istio-control/istio-discovery,
+// files/injection-template.yaml). The template for gateways has neither of them.
+func Redirects(container string) bool {
+	return container == "istio-init" || container == "istio-validation"
 }
 
 // IsReady says whether the pod's condition Ready is True.
@@ -153,20 +159,4 @@ func progressing(format string, args ...any) State {
 
 func troubled(reason, format string, args ...any) State {
 	return State{Troubled: true, Reason: reason, Message: fmt.Sprintf(format, args...)}
-}
-
-// CheckedSince is since when kubelet's own readiness probes have found the pod ready without a break; zero where it is
-// not ready, or where one of its containers has no such probe: nothing tells which of them serves the port.
-func CheckedSince(pod corev1.Pod) time.Time {
-	served := slices.DeleteFunc(slices.Clone(pod.Spec.Containers), func(c corev1.Container) bool { return c.Name == sidecarContainer })
-	unchecked := func(c corev1.Container) bool { return c.ReadinessProbe == nil }
-	if len(served) == 0 || slices.ContainsFunc(served, unchecked) {
-		return time.Time{}
-	}
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
-			return condition.LastTransitionTime.Time
-		}
-	}
-	return time.Time{}
 }

@@ -3,7 +3,6 @@ package podhealth_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -258,58 +257,5 @@ func TestIsReady(t *testing.T) {
 	}
 	if podhealth.IsReady(bare()) {
 		t.Error("a pod without conditions is ready")
-	}
-}
-
-// probing is a container whose readiness kubelet asks for.
-func probing(name string) func(*corev1.Pod) {
-	return func(pod *corev1.Pod) {
-		for i := range pod.Spec.Containers {
-			if pod.Spec.Containers[i].Name == name {
-				pod.Spec.Containers[i].ReadinessProbe = &corev1.Probe{}
-			}
-		}
-	}
-}
-
-func readySince(status corev1.ConditionStatus, since time.Time) func(*corev1.Pod) {
-	return func(pod *corev1.Pod) {
-		pod.Status.Conditions = append(pod.Status.Conditions,
-			corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(since.Add(-time.Hour))},
-			corev1.PodCondition{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(since)},
-			corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(since.Add(-time.Minute))})
-	}
-}
-
-// Kubelet vouches for a server only if it asks it, and not only its sidecar, and only for as long as it found it ready.
-func TestCheckedSince(t *testing.T) {
-	since := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	ready := readySince(corev1.ConditionTrue, since)
-	for name, c := range map[string]struct {
-		pod  corev1.Pod
-		want time.Time
-	}{
-		"probed and ready":             {bare(probing("nginx"), ready), since},
-		"probed, with native sidecar":  {native(probing("nginx"), ready), since},
-		"probed, with classic sidecar": {classic(probing("nginx"), ready), since},
-		"probed and not ready":         {bare(probing("nginx"), readySince(corev1.ConditionFalse, since)), time.Time{}},
-		"probed and unknown":           {bare(probing("nginx"), readySince(corev1.ConditionUnknown, since)), time.Time{}},
-		"probed and no condition yet":  {bare(probing("nginx")), time.Time{}},
-		"ready and never probed":       {bare(ready), time.Time{}},
-		"never probed, native sidecar": {native(ready), time.Time{}},
-		"the sidecar alone is probed":  {classic(probing("istio-proxy"), ready), time.Time{}},
-		"another container is not probed": {bare(probing("nginx"), ready, func(pod *corev1.Pod) {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "exporter"})
-		}), time.Time{}},
-		"a native sidecar is probed": {native(ready, func(pod *corev1.Pod) {
-			pod.Spec.InitContainers[1].ReadinessProbe = &corev1.Probe{}
-		}), time.Time{}},
-		"a liveness probe is no readiness probe": {bare(ready, func(pod *corev1.Pod) {
-			pod.Spec.Containers[0].LivenessProbe, pod.Spec.Containers[0].StartupProbe = &corev1.Probe{}, &corev1.Probe{}
-		}), time.Time{}},
-	} {
-		if got := podhealth.CheckedSince(c.pod); !got.Equal(c.want) {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
 	}
 }

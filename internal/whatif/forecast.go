@@ -19,6 +19,7 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // Question is what is to be answered: what would be if the files' objects were applied and the removed ones deleted.
@@ -56,7 +57,7 @@ func (f Forecast) Changes() bool {
 	if f.Now.Policy.Status != f.Then.Policy.Status {
 		return true
 	}
-	return slices.ContainsFunc(api.PathNames(), func(path api.PathName) bool {
+	return slices.ContainsFunc(paths.Names(), func(path api.PathName) bool {
 		now, then := pathOf(f.Now, path), pathOf(f.Then, path)
 		return now.Computed != then.Computed || now.Declared != then.Declared
 	})
@@ -299,12 +300,13 @@ func tlsPort(service corev1.Service) (int32, bool) {
 	return 0, false
 }
 
-// undeclared is a probe of a Service that declares nothing but what is to be expected of a mesh: a sidecar.
+// undeclared is a probe of a Service that declares nothing but what is to be expected of a mesh: a sidecar. It has no mode,
+// not even UNSET, which claims that the mode is inherited.
 func undeclared(service corev1.Service, port int32) *api.HTTPSMeshProbe {
 	probe := &api.HTTPSMeshProbe{}
 	probe.Namespace, probe.Name = service.Namespace, service.Name
 	probe.Spec.Target.Sidecar = api.SidecarEnabled
 	probe.Spec.Target.Service = &api.TargetService{Name: service.Name, Port: intstr.FromInt32(port)}
-	probe.Spec.MTLS = api.MTLS{Mode: api.MTLSUnset, ClientMode: api.ClientTLSUnset}
+	probe.Spec.MTLS = api.MTLS{ClientMode: api.ClientTLSUnset}
 	return probe
 }

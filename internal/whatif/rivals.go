@@ -19,7 +19,7 @@ func (w *world) rivalry(found *inventory.Inventory) string {
 	before := effective.Of(found)
 	differs := func() bool {
 		after := effective.Of(found)
-		return !reflect.DeepEqual(before.Computed.Paths, after.Computed.Paths) || before.Verdict.Status != after.Verdict.Status
+		return !reflect.DeepEqual(before.Computed, after.Computed) || before.Agreement.Status != after.Agreement.Status
 	}
 	for i := range found.PeerAuthentications {
 		policy := &found.PeerAuthentications[i]

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 const (
@@ -50,7 +51,7 @@ func Write(out io.Writer, forecasts []Forecast, overCluster bool) error {
 
 func (f Forecast) writeRows(table io.Writer, overCluster bool) {
 	subject := f.Subject
-	for _, name := range api.PathNames() {
+	for _, name := range paths.Names() {
 		now, then := computed(f.Now, name), computed(f.Then, name)
 		declared := "-"
 		if f.Declares && f.Then != nil {

@@ -26,6 +26,9 @@ const (
 	labelInjection = "istio-injection"
 	labelRevision  = "istio.io/rev"
 	labelInject    = "sidecar.istio.io/inject"
+	// annotationTemplates names the templates that the injector uses (istio.io/api annotation).
+	annotationTemplates = "inject.istio.io/templates"
+	containerIstioInit  = "istio-init"
 	// plannedSuffix stands for what the pods' names will end in, plannedUID for the beginning of their UIDs.
 	plannedSuffix = "-*"
 	plannedUID    = "planned/"
@@ -99,14 +102,29 @@ func (l workload) pod(sidecar bool) *corev1.Pod {
 	if !sidecar {
 		return pod
 	}
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: fixture.ContainerIstioProxy})
+	if gateway(pod.Annotations) {
+		return pod
+	}
+	// Without arguments: the annotations are what the injector will make them of.
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: containerIstioInit})
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
 	if pod.Labels[meshpolicy.LabelTLSMode] == "" {
 		pod.Labels[meshpolicy.LabelTLSMode] = meshpolicy.TLSModeIstio
 	}
-	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: fixture.ContainerIstioProxy})
 	return pod
+}
+
+// gateway says whether the injector is told to use its template for gateways, and not that for sidecars as well. It puts no
+// label on the pod that makes auto mTLS use it, and leads no connection to the proxy.
+func gateway(annotations map[string]string) bool {
+	var templates []string
+	for _, template := range strings.Split(annotations[annotationTemplates], ",") {
+		templates = append(templates, strings.TrimSpace(template))
+	}
+	return slices.Contains(templates, "gateway") && !slices.Contains(templates, "sidecar")
 }
 
 // Injected follows the selectors of Istio's injection webhooks (manifests/charts/istio-control/istio-discovery,
