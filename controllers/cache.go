@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
+	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
 )
 
 // CacheOptions keep the operator's memory small: of what it has made itself everything, of Istio's namespace the
@@ -58,7 +59,8 @@ func lean(object any) (any, error) {
 	return object, nil
 }
 
-// leanPod keeps of a pod who it is, which containers it has and whether they are probed, and whether it is ready.
+// leanPod keeps of a pod who it is, which containers it has, what leads connections to its sidecar,
+// and whether it is ready.
 func leanPod(pod *corev1.Pod) {
 	pod.Spec = corev1.PodSpec{
 		ServiceAccountName: pod.Spec.ServiceAccountName,
@@ -72,7 +74,11 @@ func leanPod(pod *corev1.Pod) {
 func leanContainers(containers []corev1.Container) []corev1.Container {
 	kept := make([]corev1.Container, 0, len(containers))
 	for _, container := range containers {
-		kept = append(kept, corev1.Container{Name: container.Name, ReadinessProbe: container.ReadinessProbe})
+		lean := corev1.Container{Name: container.Name}
+		if podhealth.Redirects(container.Name) {
+			lean.Args = container.Args
+		}
+		kept = append(kept, lean)
 	}
 	return kept
 }

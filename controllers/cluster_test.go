@@ -155,7 +155,7 @@ func (c *cluster) fault(deployment string) fault {
 }
 
 func (c *cluster) playAll(ctx context.Context) error {
-	next := state{services: map[types.NamespacedName][]endpoint{}}
+	next := state{services: map[types.NamespacedName][]endpoint{}, ports: map[types.NamespacedName][]int32{}}
 	var changes []sliceChange
 	for _, namespace := range c.namespaces {
 		if err := c.playPods(ctx, namespace); err != nil {
@@ -293,6 +293,7 @@ const labelTLSMode = "security.istio.io/tlsMode"
 
 // inject does to a pod what Istio's injector does, as far as anybody looks at it.
 func inject(pod *corev1.Pod) {
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{Name: "istio-init", Image: "proxy"})
 	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fixture.ContainerIstioProxy, Image: "proxy"})
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}

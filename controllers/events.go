@@ -13,7 +13,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 // maxNote is how many bytes the API server takes for an event's note (k8s.io/kubernetes pkg/apis/core/validation).
@@ -78,7 +78,7 @@ func (r *Reconciler) reportPolicyChange(ctx context.Context, probe *api.HTTPSMes
 	if change == nil || equality.Semantic.DeepEqual(change, probe.Status.LastPolicyChange) {
 		return
 	}
-	kind, followed := corev1.EventTypeNormal, "the proxies had not followed after "+runner.SettleTime.String()
+	kind, followed := corev1.EventTypeNormal, "the proxies had not followed after "+schedule.SettleTime.String()
 	if change.SettledAfter != nil {
 		followed = "the paths showed it after " + change.SettledAfter.Duration.String()
 	}

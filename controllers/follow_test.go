@@ -47,6 +47,16 @@ func (s *statuses) wantReady(t *testing.T) {
 	}
 }
 
+// wantNotRefuted fails if Ready was False on the way: while the operator cannot look after a probe it is Unknown, and no more.
+func (s *statuses) wantNotRefuted(t *testing.T) {
+	t.Helper()
+	for _, status := range s.all() {
+		if ready := meta.FindStatusCondition(status.Conditions, api.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
+			t.Errorf("Ready was False on the way: %s, %s", ready.Reason, ready.Message)
+		}
+	}
+}
+
 // follow watches a probe, which need not be there yet, until the test is over.
 func (o *operator) follow(t *testing.T, name string) *statuses {
 	t.Helper()

@@ -2,15 +2,14 @@ package controllers
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshprobe/httpsmeshprobe/internal/effective"
+	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 )
 
 // policyMemory remembers the policies that each probe's last visit saw, to tell which of them has changed since.
@@ -20,9 +19,13 @@ type policyMemory struct {
 }
 
 type remembered struct {
-	objects map[string]string
+	// objects are what is computed from, as text, and mesh is the mesh config.
+	objects map[meshpolicy.Object]string
+	mesh    string
 	// words are what was computed, deciders the objects behind it, and cause is by whose change.
-	words, deciders, cause string
+	words    string
+	deciders []meshpolicy.Object
+	cause    string
 }
 
 // cause names the object by whose change the computed policy has become what it is: of those that changed since the
@@ -32,9 +35,12 @@ func (m *policyMemory) cause(v *visit) string {
 	defer m.mu.Unlock()
 	key := client.ObjectKeyFromObject(v.Probe)
 	before, known := m.byProbe[key]
-	now := remembered{objects: policyObjects(v), words: v.policies.Modes, deciders: v.policies.Deciders, cause: before.cause}
+	now := remembered{
+		objects: policyObjects(v), mesh: encoded(v.Mesh),
+		words: v.policies.Modes, deciders: v.policies.Deciders, cause: before.cause,
+	}
 	if known && before.words != now.words {
-		now.cause = changedObject(before.objects, now.objects, before.deciders+" "+now.deciders)
+		now.cause = before.changedTo(now)
 		if now.cause == "" {
 			now.cause = "the pods behind " + v.Target.String()
 		}
@@ -52,18 +58,17 @@ func (m *policyMemory) forget(probe types.NamespacedName) {
 	delete(m.byProbe, probe)
 }
 
-const meshConfigName = "the mesh config"
-
-// policyObjects are what policies are computed from, pods aside, by name. Of the Service it is what has a say in them.
-func policyObjects(v *visit) map[string]string {
+// policyObjects are what policies are computed from, the mesh config and pods aside. Of the Service it is what has a say in
+// them.
+func policyObjects(v *visit) map[meshpolicy.Object]string {
 	service := effective.Service(v.Inventory)
 	service.Endpoints = nil
-	objects := map[string]string{meshConfigName: encoded(v.Mesh), v.Target.String(): encoded(service)}
+	objects := map[meshpolicy.Object]string{service.Object(): encoded(service)}
 	for _, policy := range v.PeerAuthentications {
-		objects[policy.String()] = encoded(policy)
+		objects[policy.Object()] = encoded(policy)
 	}
 	for _, rule := range v.DestinationRules {
-		objects[rule.String()] = encoded(rule)
+		objects[rule.Object()] = encoded(rule)
 	}
 	return objects
 }
@@ -76,30 +81,37 @@ func encoded(policy any) string {
 	return string(text)
 }
 
-// changedObject names one of those that changed. A mesh config may bring others with it, such as those of another root
-// namespace, and goes before them.
-func changedObject(before, now map[string]string, deciders string) string {
-	changed := map[string]bool{}
-	for name, content := range now {
-		changed[name] = before[name] != content
+// changedTo names one of the objects that are not as they were, a decider before others; "" where all are. A mesh config
+// may bring others with it, such as those of another root namespace, and goes before them.
+func (r remembered) changedTo(now remembered) string {
+	if r.mesh != now.mesh {
+		return "the mesh config"
 	}
-	for name := range before {
-		if _, there := now[name]; !there {
-			changed[name] = true
+	changed := r.objectsOtherThan(now)
+	if len(changed) == 0 {
+		return ""
+	}
+	decides := func(object meshpolicy.Object) bool {
+		return slices.Contains(r.deciders, object) || slices.Contains(now.deciders, object)
+	}
+	if first := slices.IndexFunc(changed, decides); first >= 0 {
+		return changed[first].String()
+	}
+	return changed[0].String()
+}
+
+// objectsOtherThan are those that are there before or now alone, or not the same, in their order.
+func (r remembered) objectsOtherThan(now remembered) []meshpolicy.Object {
+	var changed []meshpolicy.Object
+	for object, content := range now.objects {
+		if before, there := r.objects[object]; !there || before != content {
+			changed = append(changed, object)
 		}
 	}
-	if changed[meshConfigName] {
-		return meshConfigName
-	}
-	found := ""
-	for _, name := range slices.Sorted(maps.Keys(changed)) {
-		switch {
-		case !changed[name]:
-		case strings.Contains(deciders, name+" "):
-			return name
-		case found == "":
-			found = name
+	for object := range r.objects {
+		if _, there := now.objects[object]; !there {
+			changed = append(changed, object)
 		}
 	}
-	return found
+	return meshpolicy.Distinct(changed)
 }

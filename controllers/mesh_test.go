@@ -17,9 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/agents"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // mesh plays the exec streams and what the agents at their far ends see. Without a script they see what a mesh shows
@@ -38,7 +39,7 @@ type mesh struct {
 	modes     map[string]string
 	// certificates are what Services of users present, by target.
 	certificates map[string]observation.Certificate
-	open         map[runner.Vantage]int
+	open         map[agents.Vantage]int
 	requested    []asked
 }
 
@@ -60,12 +61,12 @@ type asked struct {
 func newMesh(cluster *cluster, root string) *mesh {
 	return &mesh{
 		cluster: cluster, root: root, scripts: map[route]observation.Observation{}, addresses: map[string]observation.Observation{},
-		modes: map[string]string{}, certificates: map[string]observation.Certificate{}, open: map[runner.Vantage]int{},
+		modes: map[string]string{}, certificates: map[string]observation.Certificate{}, open: map[agents.Vantage]int{},
 	}
 }
 
 // Open is an exec into one container, with an agent that answers every line.
-func (m *mesh) Open(_ context.Context, from runner.Vantage, stdin io.Reader, stdout io.Writer) error {
+func (m *mesh) Open(_ context.Context, from agents.Vantage, stdin io.Reader, stdout io.Writer) error {
 	m.mu.Lock()
 	if m.refusal != nil {
 		defer m.mu.Unlock()
@@ -96,7 +97,7 @@ func (m *mesh) Open(_ context.Context, from runner.Vantage, stdin io.Reader, std
 	return errors.New("the stream was closed")
 }
 
-func pathFrom(from runner.Vantage) api.PathName {
+func pathFrom(from agents.Vantage) api.PathName {
 	switch {
 	case from.Container == fixture.ContainerIstioProxy:
 		return api.PathIstioProxy
@@ -107,7 +108,7 @@ func pathFrom(from runner.Vantage) api.PathName {
 	}
 }
 
-func (m *mesh) see(request observation.Request, from runner.Vantage) observation.Observation {
+func (m *mesh) see(request observation.Request, from agents.Vantage) observation.Observation {
 	present, path := m.cluster.state(), pathFrom(from)
 	host, _, err := net.SplitHostPort(request.Address)
 	if err != nil {
@@ -127,13 +128,70 @@ func (m *mesh) see(request observation.Request, from runner.Vantage) observation
 		return observation.Observation{Class: observation.ConnectionRefused, Error: "connection refused"}
 	}
 	met := endpoints[turn%len(endpoints)]
-	if scripted, ok := m.scripts[one.route]; ok {
+	if request.Hello != observation.HelloHTTPS {
+		return m.greet(present, request, service, met)
+	}
+	seen, scripted := m.scripts[one.route]
+	if !scripted {
+		seen, scripted = m.addresses[met.address]
+	}
+	if !scripted {
+		seen = m.meet(present, from, request, service, met)
+	}
+	if request.Count != nil && seen.Sent == nil {
+		m.tellRoute(&seen, present, from, request.Count.Port, service, endpoints, met)
+	}
+	return seen
+}
+
+// tellRoute says what the client's sidecar did with a request, and where it leads such requests.
+func (m *mesh) tellRoute(seen *observation.Observation, present state, from agents.Vantage, port uint32, service types.NamespacedName, endpoints []endpoint, met endpoint) {
+	cluster := fmt.Sprintf("outbound|%d||%s.%s.svc.cluster.local", port, service.Name, service.Namespace)
+	seen.Sent = &observation.Sent{Cluster: cluster, Host: present.dialed(service, port, met)}
+	if seen.Class == observation.Answered && present.sends(from.Namespace, service, met, m.root, !m.noAutoMTLS) == "ISTIO_MUTUAL" {
+		seen.Sent.Handshakes = 1
+	}
+	leg := observation.Leg{Cluster: cluster, Weight: 1, TLS: observation.TLSByEndpoint}
+	for _, one := range endpoints {
+		tls := observation.TLSOther
+		switch present.sends(from.Namespace, service, one, m.root, !m.noAutoMTLS) {
+		case "ISTIO_MUTUAL":
+			tls = observation.TLSMutual
+		case "DISABLE":
+			tls = observation.TLSNone
+		}
+		leg.Endpoints = append(leg.Endpoints, observation.LegEndpoint{Address: present.dialed(service, port, one), TLS: tls})
+	}
+	seen.Delivered = &observation.Delivered{Listener: "listener", Legs: []observation.Leg{leg}}
+}
+
+// greet is what becomes of a hello after which no request follows.
+func (m *mesh) greet(present state, request observation.Request, service types.NamespacedName, met endpoint) observation.Observation {
+	target := targetOf(service.Name)
+	enforced := m.enforcedFor(present, target, met)
+	scripted, ok := m.addresses[met.address]
+	if !ok {
+		scripted, ok = m.scripts[route{target, api.PathIstioProxy}]
+	}
+	if ok && scripted.Class != observation.Answered {
 		return scripted
 	}
-	if scripted, ok := m.addresses[met.address]; ok {
-		return scripted
+	if enforced == "DISABLE" {
+		own := m.certificate(target, met)
+		return observation.Observation{Class: observation.Handshaken, TLSVersion: "TLS 1.3", Leaf: &own}
 	}
-	return m.meet(present, from, request, service, met)
+	seen := refused(met.pod.Namespace, met.pod.Spec.ServiceAccountName)
+	if request.Hello == observation.HelloForged {
+		seen.Class, seen.Alert = observation.Alerted, "unknown_ca"
+	}
+	return seen
+}
+
+func (m *mesh) enforcedFor(present state, target string, met endpoint) string {
+	if mode, told := m.modes[target]; told {
+		return mode
+	}
+	return present.enforced(met, m.root)
 }
 
 // find tells which Service an address belongs to, and what stands behind it; single says that it is an endpoint's own.
@@ -152,12 +210,9 @@ func (s state) find(host string) (service types.NamespacedName, endpoints []endp
 func targetOf(service string) string { return strings.TrimSuffix(service, "-nginx") }
 
 // meet is what becomes of a request, given what the client's sidecar makes of it and what the server's takes.
-func (m *mesh) meet(present state, from runner.Vantage, request observation.Request, service types.NamespacedName, met endpoint) observation.Observation {
+func (m *mesh) meet(present state, from agents.Vantage, request observation.Request, service types.NamespacedName, met endpoint) observation.Observation {
 	target := targetOf(service.Name)
-	enforced, sends := present.enforced(met, m.root), "DISABLE"
-	if mode, told := m.modes[target]; told {
-		enforced = mode
-	}
+	enforced, sends := m.enforcedFor(present, target, met), "DISABLE"
 	if pathFrom(from) == api.PathSleep {
 		sends = present.sends(from.Namespace, service, met, m.root, !m.noAutoMTLS)
 	}
@@ -169,12 +224,6 @@ func (m *mesh) meet(present state, from runner.Vantage, request observation.Requ
 		seen = observation.Observation{Class: observation.HandshakeClosed, Error: "EOF"}
 	default:
 		seen = answeredWith(m.certificate(target, met))
-	}
-	if request.Count != nil {
-		seen.Counted = &observation.Counted{Connections: 1}
-		if sends == "ISTIO_MUTUAL" && seen.Class == observation.Answered {
-			seen.Counted.Handshakes = 1
-		}
 	}
 	if !request.Chain && seen.Leaf != nil {
 		seen.Leaf.Chain = nil
@@ -256,7 +305,9 @@ func (m *mesh) requests(target string) int {
 
 // runs counts the requests to the Service of a target along one path: one in every run of a probe.
 func (m *mesh) runs(target string, path api.PathName) int {
-	return len(m.arrived(func(one asked) bool { return one.route == route{target, path} && one.endpoint == "" }))
+	return len(m.arrived(func(one asked) bool {
+		return one.route == route{target, path} && one.endpoint == "" && one.Hello == observation.HelloHTTPS
+	}))
 }
 
 func (m *mesh) openStreams() int {
@@ -273,7 +324,7 @@ func (m *mesh) openStreams() int {
 func (o *operator) awaitRuns(t *testing.T, target string, runs int) {
 	t.Helper()
 	want := map[api.PathName]int{}
-	for _, path := range api.PathNames() {
+	for _, path := range paths.Names() {
 		want[path] = o.mesh.runs(target, path) + runs
 	}
 	eventually(t, fmt.Sprintf("%d more runs of %s", runs, target), func() error {

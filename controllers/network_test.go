@@ -27,6 +27,8 @@ import (
 type state struct {
 	// services are the ready endpoints of every Service.
 	services map[types.NamespacedName][]endpoint
+	// ports are the numbers of every Service's ports.
+	ports map[types.NamespacedName][]int32
 	// leaving are those that are behind no Service any more, and still answer as a pod does that is given time to end.
 	leaving  []leaving
 	policies []*securityv1.PeerAuthentication
@@ -76,10 +78,20 @@ func (s *state) byAddress(address string) (leaving, bool) {
 
 // endpoint is one address behind a Service; pod is nil where the address is all that is known of it.
 type endpoint struct {
-	address     string
-	port        int32
+	address string
+	port    int32
+	// ports are those of the Service's ports, in their order.
+	ports       []int32
 	pod         *corev1.Pod
 	certificate observation.Certificate
+}
+
+// dialed is what a client of a Service's port dials, as host:port.
+func (s state) dialed(service types.NamespacedName, port uint32, one endpoint) string {
+	if at := slices.Index(s.ports[service], int32(port)); at >= 0 && at < len(one.ports) {
+		return fmt.Sprintf("%s:%d", one.address, one.ports[at])
+	}
+	return fmt.Sprintf("%s:%d", one.address, one.port)
 }
 
 func (c *cluster) state() state {
@@ -105,6 +117,10 @@ func (c *cluster) readServices(ctx context.Context, namespace string, next *stat
 	}
 	wanted := map[string]*discoveryv1.EndpointSlice{}
 	for _, service := range services.Items {
+		for _, port := range service.Spec.Ports {
+			key := client.ObjectKeyFromObject(&service)
+			next.ports[key] = append(next.ports[key], port.Port)
+		}
 		for _, slice := range slicesFor(service, pods.Items) {
 			wanted[slice.Name] = slice
 		}
@@ -221,6 +237,9 @@ func (c *cluster) endpointsOf(slice *discoveryv1.EndpointSlice, pods map[string]
 			continue
 		}
 		one := endpoint{address: listed.Addresses[0], port: *slice.Ports[0].Port}
+		for _, port := range slice.Ports {
+			one.ports = append(one.ports, *port.Port)
+		}
 		if listed.TargetRef != nil {
 			one.pod = pods[listed.TargetRef.Name]
 			one.certificate = c.serving[listed.TargetRef.UID]

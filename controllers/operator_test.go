@@ -29,7 +29,7 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/controllers"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 // operator is the operator at work in one namespace: the real manager, reconciler and runner, as main.go wires them, with
@@ -130,7 +130,7 @@ func (o *operator) newManager() (ctrl.Manager, error) {
 	}
 	wakeups := make(controllers.Wakeups)
 	counts := metrics.New("test")
-	runs := runner.New(logged.logger().WithName("runner"), o.mesh, settings.Heartbeat, wakeups.Wake, counts)
+	runs := schedule.New(logged.logger().WithName("runner"), o.mesh, settings.Heartbeat, wakeups.Wake, counts)
 	o.metrics = prometheus.NewRegistry()
 	if err := counts.Register(o.metrics, runs.Load); err != nil {
 		return nil, err

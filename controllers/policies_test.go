@@ -92,8 +92,8 @@ func TestUsersDestinationRuleIsNamed(t *testing.T) {
 	rule := o.direct(t, "legacy", "shop", networkingapi.ClientTLSSettings_DISABLE)
 	message := o.await(t, "strict", api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonRefused)
 	wantMention(t, message, "DestinationRule "+o.namespace+"/legacy sets DISABLE", "Plaintext")
-	// Refusals prove nothing any more: nobody gets through.
-	o.await(t, "strict", api.ConditionIstioProxyVerified, metav1.ConditionUnknown, api.ReasonNoPositiveControl)
+	// A refusal by the server's sidecar stands, though nobody gets through.
+	o.await(t, "strict", api.ConditionIstioProxyVerified, metav1.ConditionTrue, api.ReasonRefusedByMesh)
 	o.await(t, "strict", api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted)
 	must(t, o.admin.Delete(t.Context(), rule))
 	o.awaitVerified(t, "strict")

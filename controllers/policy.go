@@ -17,6 +17,6 @@ type policies struct {
 func (r *Reconciler) computePolicies(_ context.Context, v *visit) (verdict.Standing, error) {
 	v.policies.Policies = effective.Of(v.Inventory)
 	v.policies.cause = r.memory.cause(v)
-	v.policy = v.policies.Verdict
+	v.policy = verdict.Policy(v.policies.Agreement)
 	return proceed, nil
 }

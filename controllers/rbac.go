@@ -17,6 +17,9 @@ package controllers
 // +kubebuilder:rbac:groups=security.istio.io,resources=peerauthentications,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.istio.io,resources=destinationrules,verbs=get;list;watch;create;patch;delete
 //
+// AuthorizationPolicies are listed when a client is kept out of a server, to name the one that does; they are not watched:
+// +kubebuilder:rbac:groups=security.istio.io,resources=authorizationpolicies,verbs=list
+//
 // What stands behind a Service is read, and whether its namespace is on its way out or has lost its injection label:
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch

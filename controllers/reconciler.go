@@ -14,7 +14,7 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
 	"github.com/meshprobe/httpsmeshprobe/internal/metrics"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
@@ -48,7 +48,7 @@ type Reconciler struct {
 	// Client reads from the cache and writes to the API server; Live reads from the API server.
 	Client   client.Client
 	Live     client.Reader
-	Runner   *runner.Runner
+	Runner   *schedule.Runner
 	Recorder events.EventRecorder
 	Metrics  *metrics.Metrics
 	Settings Settings
@@ -58,6 +58,9 @@ type Reconciler struct {
 	applied appliedObjects
 	written writtenStatuses
 	memory  policyMemory
+	records records
+	denied  denialMemory
+	failing failures
 	istio   istioWatch
 }
 
@@ -66,13 +69,13 @@ type visit struct {
 	*inventory.Inventory
 	server   server
 	policies policies
-	schedule schedule
+	schedule planned
 
 	standing verdict.Standing
 	paths    []verdict.Path
 	policy   verdict.Policy
 	// report is what the runner knows, as of this visit.
-	report runner.Report
+	report schedule.Report
 	// unchanged says that there is nothing new to write.
 	unchanged bool
 	// again is when to look again though nothing happens; 0 is never.
@@ -86,26 +89,35 @@ type step func(context.Context, *visit) (verdict.Standing, error)
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	found, err := inventory.Gather(ctx, r.Client, r.Live, request.NamespacedName, r.Settings.Place())
 	if apierrors.IsNotFound(err) || err == nil && found.Probe.DeletionTimestamp != nil {
-		r.Runner.Forget(runnerKey(request))
-		r.applied.forget(request.NamespacedName)
-		r.written.forget(request.NamespacedName)
-		r.memory.forget(request.NamespacedName)
-		r.Metrics.Forget(runnerKey(request))
+		r.forget(request)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, errors.Join(err, r.reportFailure(ctx, request, err))
 	}
 	r.written.refresh(found.Probe)
 	r.Metrics.Keep(runnerKey(request))
 	v := &visit{Inventory: found}
 	if err := r.walk(ctx, v); err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, errors.Join(err, r.reportFailure(ctx, request, err))
 	}
+	r.failing.forget(request.NamespacedName)
 	if v.standing.Phase == verdict.Stalled || v.standing.Phase == verdict.Suspended {
 		r.Runner.Forget(runnerKey(request))
+		r.records.forget(request.NamespacedName)
 	}
 	return ctrl.Result{RequeueAfter: v.again}, r.writeStatus(ctx, v)
+}
+
+func (r *Reconciler) forget(request ctrl.Request) {
+	r.Runner.Forget(runnerKey(request))
+	r.applied.forget(request.NamespacedName)
+	r.written.forget(request.NamespacedName)
+	r.memory.forget(request.NamespacedName)
+	r.records.forget(request.NamespacedName)
+	r.denied.forget(request.NamespacedName)
+	r.failing.forget(request.NamespacedName)
+	r.Metrics.Forget(runnerKey(request))
 }
 
 func (r *Reconciler) walk(ctx context.Context, v *visit) error {
@@ -148,6 +160,6 @@ func (v *visit) lookAgain(after time.Duration) {
 	}
 }
 
-func runnerKey(request ctrl.Request) runner.Key {
-	return runner.Key{Namespace: request.Namespace, Name: request.Name}
+func runnerKey(request ctrl.Request) schedule.Key {
+	return schedule.Key{Namespace: request.Namespace, Name: request.Name}
 }

@@ -244,7 +244,7 @@ func TestOldUsersCertificateOutlivesAFailedRotation(t *testing.T) {
 	})
 	o.awaitRuns(t, "strict", 1)
 	o.awaitVerified(t, "strict")
-	seen.wantReady(t)
+	seen.wantNotRefuted(t)
 }
 
 // From the operator's own certificate to a user's and back: each goes with its time, the user's Secret never.

@@ -14,6 +14,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // TestSamples runs without others beside it: its operator watches the whole cluster, as it does in earnest.
@@ -39,7 +40,7 @@ func TestSamples(t *testing.T) {
 		var got []string
 		for i, path := range status.Paths {
 			got = append(got, path.Observed)
-			if path.Name != api.PathNames()[i] || path.Outcome != api.OutcomeMatch || path.Expected != path.Observed || path.LastProbeTime == nil {
+			if path.Name != paths.Names()[i] || path.Outcome != api.OutcomeMatch || path.Expected != path.Observed || path.LastProbeTime == nil {
 				t.Errorf("%s: path %+v", name, path)
 			}
 		}

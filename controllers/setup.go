@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 )
 
 const (
@@ -32,7 +32,7 @@ const (
 type Wakeups chan event.GenericEvent
 
 // Wake asks for a look at a probe. It gives up when ctx ends.
-func (w Wakeups) Wake(ctx context.Context, key runner.Key) {
+func (w Wakeups) Wake(ctx context.Context, key schedule.Key) {
 	probe := &api.HTTPSMeshProbe{}
 	probe.Namespace, probe.Name = key.Namespace, key.Name
 	select {

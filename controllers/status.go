@@ -13,7 +13,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
@@ -27,8 +27,11 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 		Generation: v.Probe.Generation, Standing: v.standing, Paths: v.paths, Policy: v.policy,
 		Settling: v.report.Settling, Change: changeStatus(v.report), Handled: v.report.Handled,
 	}
-	if runs := v.report.Runs; len(runs) > 0 {
-		judgement.Certificate = verdict.OwnCertificate(v.schedule.server, runs[len(runs)-1], r.Now())
+	if record := v.schedule.record; record != nil && v.report.Runs > 0 {
+		if run, ok := record.Latest(); ok {
+			judgement.Certificate = v.schedule.criteria.OwnCertificate(run, r.Now())
+			judgement.Delivered = verdict.Delivered(run)
+		}
 	}
 	status := verdict.Status(v.Probe.Status, judgement, r.Now(), r.Settings.Heartbeat)
 	if equality.Semantic.DeepEqual(v.Probe.Status, status) {
@@ -54,7 +57,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, v *visit) error {
 }
 
 // changeStatus is the latest change of the policy for the status, once the proxies have followed it or their time is over.
-func changeStatus(report runner.Report) *api.PolicyChange {
+func changeStatus(report schedule.Report) *api.PolicyChange {
 	change := report.Change
 	if change == nil || report.Settling {
 		return nil

@@ -18,7 +18,7 @@ import (
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/fixture"
 	"github.com/meshprobe/httpsmeshprobe/internal/podhealth"
-	"github.com/meshprobe/httpsmeshprobe/internal/runner"
+	"github.com/meshprobe/httpsmeshprobe/internal/schedule"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
@@ -338,6 +338,6 @@ func (r *Reconciler) replaceUninjected(ctx context.Context, v *visit) error {
 	return errors.Join(failures...)
 }
 
-func keyOf(v *visit) runner.Key {
-	return runner.Key{Namespace: v.Probe.Namespace, Name: v.Probe.Name}
+func keyOf(v *visit) schedule.Key {
+	return schedule.Key{Namespace: v.Probe.Namespace, Name: v.Probe.Name}
 }

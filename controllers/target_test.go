@@ -359,7 +359,10 @@ func TestExpectedOtherwise(t *testing.T) {
 	if got := o.path(t, "login", api.PathOutsider).ExpectedReason; got != "" {
 		t.Errorf("path outsider: expected because %q, want what the policy promises", got)
 	}
-	o.await(t, "plain", api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonUnexpectedStatusCode)
+	// By default what a stranger's server answers is its own affair.
+	o.await(t, "plain", api.ConditionSleepVerified, metav1.ConditionTrue, api.ReasonAnswered)
+	o.change(t, "login", func(p *api.HTTPSMeshProbe) { p.Spec.Expect[0].See = intstr.FromInt32(200) })
+	o.await(t, "login", api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonUnexpectedStatusCode)
 
 	// An outsider that is let in by an agreement is no pass unless it is let in.
 	o.change(t, "login", func(p *api.HTTPSMeshProbe) {

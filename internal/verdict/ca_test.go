@@ -24,7 +24,9 @@ func knownBy(change func(*verdict.Server)) verdict.Server {
 
 // judgeServer returns the verdict on one path after one run, of a server that is known in its own way.
 func judgeServer(known verdict.Server, expectations expectation.Expectations, name api.PathName, one observation.Run) verdict.Path {
-	return verdictOn(name, verdict.Paths(verdict.Input{Expectations: expectations, Server: known, Runs: []observation.Run{one}, FailureThreshold: 1}))
+	c := criteria(expectations)
+	c.Server = known
+	return verdictOn(name, after(c, one))
 }
 
 // answeredAt is an answer with a certificate, seen at the time of the probe.
@@ -69,17 +71,17 @@ func TestTheCAVouchesForTheServersCertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result := answeredAt(probedAt, c.leaf)
-			want := meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}
+			want := differs(api.ReasonUnexpectedCertificate)
 			if c.want {
-				want = meaning{api.OutcomeMatch, api.ReasonAnswered}
+				want = matches(api.ReasonAnswered)
 			}
 			wantMeaning(t, "answer", judgeServer(byRoot, permissive, api.PathSleep, run(result, result, result)), want, "200")
-			// The same certificate is the positive control of a refusal, or is not.
-			want = noControl
+			// Whoever shows it shows that the server is up, where silence is expected.
+			want = open(api.ReasonNoPositiveControl)
 			if c.want {
-				want = meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}
+				want = asDeclared
 			}
-			wantMeaning(t, "control", judgeServer(byRoot, strict, api.PathOutsider, run(result, turnedAway, turnedAway)), want, "refused")
+			wantMeaning(t, "control", judgeServer(byRoot, permissiveSimple, api.PathSleep, run(brokenOff, result, result)), want, "reset")
 		})
 	}
 }
@@ -110,16 +112,10 @@ func TestTheMessageSaysWhatTheCADidNotVouchFor(t *testing.T) {
 			t.Errorf("message %q lacks %q", got.Message, part)
 		}
 	}
-	// A sidecar that answers itself has nothing to do with the CA.
-	result = answeredAt(probedAt, sidecarLeaf)
-	got = judgeServer(byRoot, permissive, api.PathSleep, run(result, result, result))
-	if strings.Contains(got.Message, "target.ca") {
-		t.Errorf("message %q", got.Message)
-	}
 	// The operator's own server is known by its certificate, whatever the CA is.
 	both := server
 	both.CA, both.Name = byRoot.CA, shopName
-	wantMeaning(t, "own", judgeServer(both, permissive, api.PathSleep, run(served, served, served)), meaning{api.OutcomeMatch, api.ReasonAnswered}, "200")
+	wantMeaning(t, "own", judgeServer(both, permissive, api.PathSleep, run(served, served, served)), matches(api.ReasonAnswered), "200")
 	result = answeredAt(probedAt, foreignLeaf)
 	got = judgeServer(both, permissive, api.PathSleep, run(result, result, result))
 	if strings.Contains(got.Message, "target.ca") || got.Status != metav1.ConditionFalse {
@@ -127,26 +123,25 @@ func TestTheMessageSaysWhatTheCADidNotVouchFor(t *testing.T) {
 	}
 }
 
-// Without CA and fingerprint any certificate is the server's own but that of a workload of the mesh (as with curl -k).
-func TestWithoutCAAnyCertificateButAWorkloadsIsTheServers(t *testing.T) {
+// Without CA and fingerprint any certificate may be the server's own, as with curl -k, and nobody claims to know whose.
+func TestWithoutCAAnyCertificateMayAnswer(t *testing.T) {
 	byAnything := knownBy(func(*verdict.Server) {})
-	yes, no := meaning{api.OutcomeMatch, api.ReasonAnswered}, meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}
-	for name, c := range map[string]struct {
-		leaf *observation.Certificate
-		want meaning
-	}{
-		"nginx's": {nginxLeaf, yes}, "another": {foreignLeaf, yes}, "with a URI that is no SPIFFE ID": {certificate("f", "https://shop.example.org"), yes},
-		"the sidecar's": {sidecarLeaf, no}, "another workload's": {neighbourLeaf, no}, "none": {nil, no},
-	} {
-		result := answered(200, c.leaf)
-		wantMeaning(t, name, judgeServer(byAnything, permissive, api.PathOutsider, run(result, result, result)), c.want, "200")
+	for name, leaf := range map[string]*observation.Certificate{"any": foreignLeaf, "a workload's": neighbourLeaf, "as its sidecar's": sidecarLeaf} {
+		result := answered(200, leaf)
+		got := judgeServer(byAnything, permissive, api.PathOutsider, run(result, result, result))
+		wantMeaning(t, name, got, matches(api.ReasonAnswered), "200")
+		for _, claim := range got.Evidence.Claims {
+			if claim.Question == api.QuestionWho || strings.Contains(claim.Evidence, "own certificate") {
+				t.Errorf("%s: nobody knows who answered: %+v", name, claim)
+			}
+		}
 	}
 	// A server that itself asks for a client certificate was reached: the mesh has not refused.
 	asksItself := refused(foreignLeaf)
 	got := judgeServer(byAnything, strict, api.PathOutsider, run(served, turnedAway, asksItself))
-	wantMeaning(t, "the server itself refuses", got, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, "refused")
+	wantMeaning(t, "the server itself refuses", got, differs(api.ReasonMTLSNotEnforced), "refused")
 	got = judgeServer(byAnything, permissive, api.PathOutsider, run(served, served, asksItself))
-	wantMeaning(t, "the server itself refuses, an answer is expected", got, meaning{api.OutcomeMismatch, api.ReasonRefused}, "refused")
+	wantMeaning(t, "the server itself refuses, an answer is expected", got, differs(api.ReasonApplicationRefused), "refused")
 }
 
 // Pods behind one Service may run under several service accounts.
@@ -158,17 +153,21 @@ func TestTheSidecarMayHaveAnyOfTheServiceAccounts(t *testing.T) {
 		leaf  *observation.Certificate
 		want  meaning
 	}{
-		"the first":    {two, sidecarLeaf, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}},
-		"the second":   {two, neighbourLeaf, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}},
-		"a third":      {two, certificate("f", "spiffe://cluster.local/ns/shop/sa/other"), meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}},
-		"none known":   {knownBy(func(s *verdict.Server) { s.ServiceAccounts = nil }), sidecarLeaf, meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}},
-		"nobody's":     {knownBy(func(s *verdict.Server) { s.ServiceAccounts = nil }), certificate("f", "spiffe://cluster.local/ns/shop/sa/"), meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}},
-		"elsewhere's":  {two, certificate("f", "spiffe://cluster.local/ns/other/sa/legacy-nginx"), meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}},
-		"both as path": {two, certificate("f", "spiffe://cluster.local/ns/shop/sa/strict-nginx/legacy-nginx"), meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}},
+		"the first":    {two, sidecarLeaf, matches(api.ReasonRefusedByMesh)},
+		"the second":   {two, neighbourLeaf, matches(api.ReasonRefusedByMesh)},
+		"a third":      {two, certificate("f", "spiffe://cluster.local/ns/shop/sa/other"), differs(api.ReasonUnexpectedCertificate)},
+		"none known":   {knownBy(func(s *verdict.Server) { s.ServiceAccounts = nil }), sidecarLeaf, differs(api.ReasonUnexpectedCertificate)},
+		"nobody's":     {knownBy(func(s *verdict.Server) { s.ServiceAccounts = nil }), certificate("f", "spiffe://cluster.local/ns/shop/sa/"), differs(api.ReasonUnexpectedCertificate)},
+		"elsewhere's":  {two, certificate("f", "spiffe://cluster.local/ns/other/sa/legacy-nginx"), differs(api.ReasonUnexpectedCertificate)},
+		"both as path": {two, certificate("f", "spiffe://cluster.local/ns/shop/sa/strict-nginx/legacy-nginx"), differs(api.ReasonUnexpectedCertificate)},
 	} {
 		got := judgeServer(c.known, strict, api.PathOutsider, run(served, turnedAway, refused(c.leaf)))
 		wantMeaning(t, name, got, c.want, "refused")
 	}
+}
+
+func ownCertificate(known verdict.Server, one observation.Run, now time.Time) *api.CertificateStatus {
+	return verdict.Criteria{Server: known, Service: service}.OwnCertificate(one, now)
 }
 
 func TestOwnCertificate(t *testing.T) {
@@ -191,7 +190,7 @@ func TestOwnCertificate(t *testing.T) {
 		"another path came so far":     {run(brokenOff, turnedAway, ending("a", now.Add(10*24*time.Hour))), 10},
 		"seen although it broke later": {run(saw(observation.ResponseTimeout, nginxLeaf), unasked, unasked), 1},
 	} {
-		got := verdict.OwnCertificate(server, c.run, now)
+		got := ownCertificate(server, c.run, now)
 		if got == nil || got.SHA256 != nginxLeaf.SHA256 || got.DaysLeft == nil || *got.DaysLeft != c.days || got.NotAfter == nil {
 			t.Errorf("%s: %+v, want %d days left", name, got, c.days)
 		}
@@ -204,14 +203,19 @@ func TestOwnCertificate(t *testing.T) {
 		"a stranger's":             run(answered(200, foreignLeaf), unasked, unasked),
 		"of a request that failed": run(unanswered, unasked, unasked),
 	} {
-		if got := verdict.OwnCertificate(server, one, now); got != nil {
+		if got := ownCertificate(server, one, now); got != nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 	// Both certificates of a rotation are the server's; the path sleep tells first.
 	rotating := server
 	rotating.Fingerprints = append([]string{previousLeaf.SHA256}, server.Fingerprints...)
-	if got := verdict.OwnCertificate(rotating, run(served, answered(200, previousLeaf), unasked), now); got.SHA256 != nginxLeaf.SHA256 {
+	if got := ownCertificate(rotating, run(served, answered(200, previousLeaf), unasked), now); got.SHA256 != nginxLeaf.SHA256 {
 		t.Errorf("of two: %s", got.SHA256)
+	}
+	// Where nothing is known of it beforehand, what the client's Envoy led elsewhere did not see it.
+	elsewhere := sent(answered(200, foreignLeaf), &observation.Sent{Cluster: "outbound|443||other.shop.svc.cluster.local"}, nil)
+	if got := ownCertificate(knownBy(func(*verdict.Server) {}), run(elsewhere, unasked, unasked), now); got != nil {
+		t.Errorf("led elsewhere: %+v", got)
 	}
 }

@@ -11,19 +11,13 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
-// meaning is what a class means to a path with a certain expectation.
-type meaning struct {
-	outcome api.Outcome
-	reason  string
-}
-
 var (
-	noAnswer     = meaning{api.OutcomeMismatch, api.ReasonNoAnswer}
-	notTLS       = meaning{api.OutcomeMismatch, api.ReasonNotTLS}
-	unexpected   = meaning{api.OutcomeMismatch, api.ReasonUnexpectedAnswer}
-	asDeclared   = meaning{api.OutcomeMatch, api.ReasonFailedAsDeclared}
-	inconclusive = meaning{api.OutcomeUnknown, api.ReasonInconclusive}
-	notProbed    = meaning{api.OutcomeUnknown, api.ReasonNotProbed}
+	noConnection = differs(api.ReasonNoConnection)
+	timedOut     = differs(api.ReasonTimedOut)
+	broken       = differs(api.ReasonConnectionBroken)
+	notTLS       = differs(api.ReasonNotTLS)
+	unexpected   = differs(api.ReasonUnexpectedAnswer)
+	asDeclared   = matches(api.ReasonFailedAsDeclared)
 )
 
 // classes says of every class what it means where nobody has shown the server's own certificate, but for Answered,
@@ -35,24 +29,25 @@ var classes = map[observation.Class]struct {
 	wantAnswer, wantRef, wantEnd meaning
 }{
 	observation.Answered: {served, "200",
-		meaning{api.OutcomeMatch, api.ReasonAnswered}, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, unexpected},
+		matches(api.ReasonAnswered), differs(api.ReasonMTLSNotEnforced), unexpected},
 	observation.ClientCertificateRequired: {turnedAway, "refused",
-		meaning{api.OutcomeMismatch, api.ReasonRefused}, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, unexpected},
-	observation.ClosedAfterCertificateRequest: {saw(observation.ClosedAfterCertificateRequest, sidecarLeaf), "closed", noAnswer, inconclusive, unexpected},
+		differs(api.ReasonRefused), matches(api.ReasonRefusedByMesh), unexpected},
+	observation.ClosedAfterCertificateRequest: {asking(saw(observation.ClosedAfterCertificateRequest, sidecarLeaf)), "closed", broken, inconclusive, unexpected},
 	observation.NameNotResolved:               {saw(observation.NameNotResolved, nil), "not probed", notProbed, notProbed, notProbed},
-	observation.ConnectionRefused:             {saw(observation.ConnectionRefused, nil), "no connection", noAnswer, inconclusive, inconclusive},
-	observation.Unreachable:                   {saw(observation.Unreachable, nil), "no connection", noAnswer, inconclusive, inconclusive},
-	observation.ConnectTimeout:                {saw(observation.ConnectTimeout, nil), "timeout", noAnswer, inconclusive, inconclusive},
-	observation.NotTLS:                        {saw(observation.NotTLS, nil), "no TLS", notTLS, notTLS, inconclusive},
-	observation.Alerted:                       {saw(observation.Alerted, sidecarLeaf), "alert", noAnswer, inconclusive, unexpected},
-	observation.HandshakeTimeout:              {saw(observation.HandshakeTimeout, nil), "timeout", noAnswer, inconclusive, inconclusive},
-	observation.HandshakeClosed:               {saw(observation.HandshakeClosed, nil), "closed", noAnswer, inconclusive, asDeclared},
-	observation.HandshakeReset:                {saw(observation.HandshakeReset, nil), "reset", noAnswer, inconclusive, asDeclared},
-	observation.HandshakeFailed:               {saw(observation.HandshakeFailed, nil), "no handshake", noAnswer, inconclusive, inconclusive},
-	observation.ResponseTimeout:               {saw(observation.ResponseTimeout, sidecarLeaf), "timeout", noAnswer, inconclusive, unexpected},
-	observation.ResponseClosed:                {saw(observation.ResponseClosed, sidecarLeaf), "closed", noAnswer, inconclusive, unexpected},
-	observation.ResponseReset:                 {saw(observation.ResponseReset, sidecarLeaf), "reset", noAnswer, inconclusive, unexpected},
-	observation.NotHTTP:                       {saw(observation.NotHTTP, sidecarLeaf), "no HTTP", noAnswer, inconclusive, unexpected},
+	observation.ConnectionRefused:             {saw(observation.ConnectionRefused, nil), "no connection", noConnection, inconclusive, inconclusive},
+	observation.Unreachable:                   {saw(observation.Unreachable, nil), "no connection", noConnection, inconclusive, inconclusive},
+	observation.ConnectTimeout:                {saw(observation.ConnectTimeout, nil), "timeout", noConnection, inconclusive, inconclusive},
+	observation.NotTLS:                        {saw(observation.NotTLS, nil), "no TLS", notTLS, notTLS, asDeclared},
+	observation.Alerted:                       {alerted(asking(saw(observation.Alerted, sidecarLeaf)), "internal_error"), "alert", inconclusive, inconclusive, unexpected},
+	observation.HandshakeTimeout:              {saw(observation.HandshakeTimeout, nil), "timeout", timedOut, inconclusive, inconclusive},
+	observation.HandshakeClosed:               {saw(observation.HandshakeClosed, nil), "closed", broken, inconclusive, asDeclared},
+	observation.HandshakeReset:                {saw(observation.HandshakeReset, nil), "reset", broken, inconclusive, asDeclared},
+	observation.HandshakeFailed:               {saw(observation.HandshakeFailed, nil), "no handshake", inconclusive, inconclusive, inconclusive},
+	observation.ResponseTimeout:               {asking(saw(observation.ResponseTimeout, sidecarLeaf)), "timeout", timedOut, inconclusive, unexpected},
+	observation.ResponseClosed:                {asking(saw(observation.ResponseClosed, sidecarLeaf)), "closed", broken, inconclusive, unexpected},
+	observation.ResponseReset:                 {asking(saw(observation.ResponseReset, sidecarLeaf)), "reset", broken, inconclusive, unexpected},
+	observation.NotHTTP:                       {asking(saw(observation.NotHTTP, sidecarLeaf)), "no HTTP", unexpected, inconclusive, unexpected},
+	observation.Handshaken:                    {asking(saw(observation.Handshaken, sidecarLeaf)), "handshake", unexpected, inconclusive, unexpected},
 	observation.InvalidRequest:                {saw(observation.InvalidRequest, nil), "not probed", notProbed, notProbed, notProbed},
 }
 
@@ -87,8 +82,8 @@ func TestEveryClassMeansOneThing(t *testing.T) {
 func TestWithoutACertificateFewEndsAreFailuresAsDeclared(t *testing.T) {
 	for class, row := range classes {
 		result := row.result
-		result.Seen.Leaf = nil
-		want := class == observation.HandshakeClosed || class == observation.HandshakeReset
+		result.Seen.Leaf, result.Seen.CertificateRequested = nil, false
+		want := class == observation.HandshakeClosed || class == observation.HandshakeReset || class == observation.NotTLS
 		if got := judge(permissiveSimple, api.PathSleep, run(result, served, served)); (got.Status == metav1.ConditionTrue) != want {
 			t.Errorf("%s: %s %s (%s)", class, got.Status, got.Reason, got.Message)
 		}
@@ -99,12 +94,12 @@ func TestWithoutACertificateFewEndsAreFailuresAsDeclared(t *testing.T) {
 // handshake is that what was declared.
 func TestNoTLSIsAFailureAsDeclaredOnlyInsideOfTLS(t *testing.T) {
 	for name, c := range map[string]struct {
-		counted *observation.Counted
-		want    meaning
+		sent *observation.Sent
+		want meaning
 	}{
-		"wrapped": {wrapped, asDeclared}, "passed on": {passedOn, inconclusive}, "not counted": {nil, inconclusive},
+		"wrapped": {wrapped, asDeclared}, "passed on": {passedOn, inconclusive}, "not known": {&observation.Sent{Error: "no answer"}, open(api.ReasonNotAttributed)},
 	} {
-		got := judge(permissiveSimple, api.PathSleep, run(counting(saw(observation.NotTLS, nil), c.counted), served, served))
+		got := judge(permissiveSimple, api.PathSleep, run(sent(saw(observation.NotTLS, nil), c.sent, toMutual), served, served))
 		wantMeaning(t, name, got, c.want, "no TLS")
 	}
 }
@@ -124,28 +119,12 @@ func TestEveryEndIsWorded(t *testing.T) {
 	}
 }
 
-func wantMeaning(t *testing.T, expected string, path verdict.Path, want meaning, word string) {
-	t.Helper()
-	if got := (meaning{path.Evidence.Outcome, path.Reason}); got != want {
-		t.Errorf("%s: %v, want %v (%s)", expected, got, want, path.Message)
-	}
-	if path.Evidence.Observed != word {
-		t.Errorf("%s: observed %q, want %q", expected, path.Evidence.Observed, word)
-	}
-	if path.Message == "" {
-		t.Errorf("%s: no message", expected)
-	}
-	statuses := map[api.Outcome]metav1.ConditionStatus{
-		api.OutcomeMatch: metav1.ConditionTrue, api.OutcomeMismatch: metav1.ConditionFalse, api.OutcomeUnknown: metav1.ConditionUnknown,
-	}
-	if path.Status != statuses[want.outcome] {
-		t.Errorf("%s: status %s for outcome %s", expected, path.Status, want.outcome)
-	}
-}
-
 // The server's own certificate is proof enough: what ended the connection after it changes nothing.
 func TestTheServersCertificateOnAnExpectedRefusalIsAMismatch(t *testing.T) {
 	for class, row := range classes {
+		if row.wantAnswer == notProbed || class == observation.NotTLS {
+			continue // no certificate was shown
+		}
 		result := row.result
 		result.Seen.Leaf = nginxLeaf
 		got := judge(strict, api.PathIstioProxy, run(served, result, turnedAway))
@@ -162,6 +141,7 @@ func TestAnUnknownClassIsUnknown(t *testing.T) {
 		broken := observation.Run{Results: map[string]observation.Result{"sleep": served, "istio-proxy": turnedAway, "outsider": result}}
 		wantMeaning(t, "expected 200", judge(permissive, api.PathOutsider, broken), notProbed, "not probed")
 		wantMeaning(t, "expected refused", judge(strict, api.PathOutsider, broken), notProbed, "not probed")
+		result.Seen.Sent = wrapped
 		broken.Results["sleep"], broken.Results["istio-proxy"] = result, served
 		wantMeaning(t, "expected no answer", judge(permissiveSimple, api.PathSleep, broken), notProbed, "not probed")
 	}

@@ -9,9 +9,11 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
-// computedFor is what is computed where all paths promise the same on every endpoint.
-func computedFor(paths expectation.Expectations) verdict.Computed {
-	return verdict.Computed{Paths: paths, Endpoints: map[string]expectation.Expectation{}}
+// computing is what is computed where all paths promise the same on every endpoint.
+func computing(paths expectation.Expectations) verdict.Criteria {
+	c := criteria(nil)
+	c.Computed = paths
+	return c
 }
 
 func TestAsComputed(t *testing.T) {
@@ -25,14 +27,14 @@ func TestAsComputed(t *testing.T) {
 		"the client's sidecar sends none":    {strictPlain, run(turnedAway, turnedAway, turnedAway), true},
 		"the client's sidecar wraps it":      {permissiveSimple, run(brokenOff, served, served), true},
 		"whatever the status code":           {strict, run(answered(503, nginxLeaf), turnedAway, turnedAway), true},
-		"encryption as computed":             {strict, run(counting(served, wrapped), turnedAway, turnedAway), true},
-		"plaintext as computed":              {promised(api.MTLSDisable, ""), run(counting(served, passedOn), served, served), true},
-		"encryption not counted":             {strict, run(counting(served, &observation.Counted{Error: "no answer in time"}), turnedAway, turnedAway), true},
-		"still in plaintext":                 {permissive, run(counting(served, passedOn), served, served), false},
-		"still in mutual TLS":                {promised(api.MTLSPermissive, api.ClientTLSDisable), run(counting(served, wrapped), served, served), false},
+		"plaintext as computed":              {disabled, run(plain, served, served), true},
+		"encryption not counted":             {strict, run(sent(served, &observation.Sent{Error: "no answer in time"}, toMutual), turnedAway, turnedAway), false},
+		"still in plaintext":                 {permissive, run(plain, served, served), false},
+		"still in mutual TLS":                {promised(api.MTLSPermissive, api.ClientTLSDisable), run(through, served, served), false},
+		"still configured otherwise":         {permissive, run(sent(served, wrapped, toPlain), served, served), false},
 		"one got through":                    {strict, run(served, served, turnedAway), false},
 		"one still refused":                  {permissive, run(served, served, turnedAway), false},
-		"one inconclusive":                   {strict, run(served, turnedAway, saw(observation.ClosedAfterCertificateRequest, sidecarLeaf)), false},
+		"one inconclusive":                   {strict, run(served, turnedAway, asking(saw(observation.ClosedAfterCertificateRequest, sidecarLeaf))), false},
 		"one not asked":                      {strict, run(served, turnedAway, unasked), false},
 		"one not to be asked":                {strict, run(served, turnedAway, failed(observation.ExecFailed, "broken")), false},
 		"nothing asked":                      {strict, run(unasked, unasked, unasked), false},
@@ -46,63 +48,58 @@ func TestAsComputed(t *testing.T) {
 		"refused where it is to break":       {strictSimple, run(turnedAway, turnedAway, turnedAway), false},
 		"the server's handshake, and no end": {permissive, run(served, served, saw(observation.ResponseTimeout, nginxLeaf)), false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if got := verdict.AsComputed(computedFor(c.paths), server, c.run); got != c.want {
-				t.Errorf("%v, want %v", got, c.want)
-			}
-		})
+		if got := computing(c.paths).AsComputed(c.run); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
 	}
 }
 
 // Of a path of which nothing is computed, for its endpoints promise different things, anything will do; but it is asked.
 func TestAsComputedWhereNothingIsComputed(t *testing.T) {
-	nothing := computedFor(expectation.Expectations{})
 	for name, c := range map[string]struct {
 		run  observation.Run
 		want bool
 	}{
-		"refused":     {run(turnedAway, turnedAway, turnedAway), true},
-		"answered":    {run(served, served, served), true},
-		"broken":      {run(brokenOff, brokenOff, brokenOff), true},
-		"one missing": {run(served, served, unasked), false},
+		"refused": {run(turnedAway, turnedAway, turnedAway), true}, "answered": {run(served, served, served), true},
+		"broken": {run(brokenOff, brokenOff, brokenOff), true}, "one missing": {run(served, served, unasked), false},
 	} {
-		if got := verdict.AsComputed(nothing, server, c.run); got != c.want {
+		if got := computing(nil).AsComputed(c.run); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	some := computedFor(expectation.Expectations{api.PathOutsider: strict[api.PathOutsider]})
-	if !verdict.AsComputed(some, server, run(brokenOff, served, turnedAway)) || verdict.AsComputed(some, server, run(served, turnedAway, served)) {
+	some := computing(expectation.Expectations{api.PathOutsider: strict[api.PathOutsider]})
+	if !some.AsComputed(run(brokenOff, served, turnedAway)) || some.AsComputed(run(served, turnedAway, served)) {
 		t.Error("the path of which something is computed does not decide")
 	}
 }
 
 func TestEndpointsAsComputed(t *testing.T) {
-	refusal, answer := strict[api.PathOutsider], permissive[api.PathOutsider]
-	mixed := verdict.Computed{
-		Paths:     expectation.Expectations{api.PathSleep: permissive[api.PathSleep]},
-		Endpoints: map[string]expectation.Expectation{"uid-of-strict": refusal, "uid-of-open": answer},
-	}
+	mixed := computing(expectation.Expectations{api.PathSleep: permissive[api.PathSleep]})
+	mixed.Endpoints = map[string]expectation.Expectation{"uid-of-strict": strict[api.PathOutsider], "uid-of-open": permissive[api.PathOutsider]}
+	strictOne, openOne := greeted(endpoint("strict", turnedAway), unasked, refusesForged), greeted(endpoint("open", served), takesMutual, unasked)
 	for name, c := range map[string]struct {
 		endpoints []observation.EndpointResult
 		want      bool
 	}{
-		"each its own":               {[]observation.EndpointResult{endpoint("strict", turnedAway, served), endpoint("open", served, served)}, true},
-		"without a control":          {[]observation.EndpointResult{endpoint("strict", turnedAway, unasked), endpoint("open", served, unasked)}, true},
-		"whatever the code":          {[]observation.EndpointResult{endpoint("open", answered(404, nginxLeaf), served)}, true},
-		"one behind":                 {[]observation.EndpointResult{endpoint("strict", served, served), endpoint("open", served, served)}, false},
-		"the other behind":           {[]observation.EndpointResult{endpoint("strict", turnedAway, served), endpoint("open", turnedAway, served)}, false},
-		"one not asked yet":          {[]observation.EndpointResult{endpoint("strict", turnedAway, served), notAsked("open")}, false},
-		"one could not be asked":     {[]observation.EndpointResult{endpoint("open", failed(observation.ExecFailed, "broken"), served)}, false},
-		"one that nobody computed":   {[]observation.EndpointResult{endpoint("new", brokenOff, served)}, true},
+		"each its own":               {[]observation.EndpointResult{strictOne, openOne}, true},
+		"whatever the code":          {[]observation.EndpointResult{greeted(endpoint("open", answered(404, nginxLeaf)), takesMutual, unasked)}, true},
+		"one behind":                 {[]observation.EndpointResult{endpoint("strict", served), openOne}, false},
+		"the other behind":           {[]observation.EndpointResult{strictOne, endpoint("open", turnedAway)}, false},
+		"one not asked yet":          {[]observation.EndpointResult{strictOne, notAsked("open")}, false},
+		"one could not be asked":     {[]observation.EndpointResult{endpoint("open", failed(observation.ExecFailed, "broken"))}, false},
+		"one that nobody computed":   {[]observation.EndpointResult{endpoint("new", brokenOff)}, true},
 		"and that was not asked yet": {[]observation.EndpointResult{notAsked("new")}, false},
 		"none":                       {nil, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for _, one := range []observation.Run{run(served, beside(served, c.endpoints...), served), run(served, turnedAway, beside(turnedAway, c.endpoints...))} {
-				if got := verdict.AsComputed(mixed, server, one); got != c.want {
-					t.Errorf("%v, want %v", got, c.want)
-				}
+		for _, one := range []observation.Run{run(served, beside(served, c.endpoints...), served), run(served, turnedAway, beside(turnedAway, c.endpoints...))} {
+			if got := mixed.AsComputed(one); got != c.want {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
 			}
-		})
+		}
+	}
+	// What stands before an endpoint is asked along one path.
+	ungreeted := []observation.EndpointResult{endpoint("strict", turnedAway)}
+	if mixed.AsComputed(run(served, beside(turnedAway, ungreeted...), turnedAway)) || !mixed.AsComputed(run(served, turnedAway, beside(turnedAway, ungreeted...))) {
+		t.Error("whether an endpoint was greeted")
 	}
 }

@@ -7,6 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // Phase is how far a probe has come.
@@ -21,6 +23,8 @@ const (
 	Troubled Phase = "Troubled"
 	// Stalled means that nothing will come of it before somebody acts.
 	Stalled Phase = "Stalled"
+	// Failing means that a step of the operator's fails at every attempt, so that nothing is known.
+	Failing Phase = "Failing"
 	// Suspended means that spec.suspend is set.
 	Suspended Phase = "Suspended"
 )
@@ -33,17 +37,17 @@ type Standing struct {
 }
 
 // Conditions words the verdict. The conditions carry no times and no generation yet.
-func Conditions(standing Standing, paths []Path, policy Policy) []metav1.Condition {
-	if standing.Phase == Judged && len(paths) == 0 {
+func Conditions(standing Standing, judged []Path, policy Policy) []metav1.Condition {
+	if standing.Phase == Judged && len(judged) == 0 {
 		// Nothing asked is nothing verified.
 		standing = Standing{Phase: Progressing, Reason: api.ReasonProgressing, Message: "no run has ended yet"}
 	}
 	if standing.Phase != Judged {
 		return unjudged(standing)
 	}
-	conditions := []metav1.Condition{ready(paths, policy)}
-	for i, path := range paths {
-		conditions = append(conditions, condition(api.PathCondition(api.PathNames()[i]), path.Status, path.Reason, path.Message))
+	conditions := []metav1.Condition{ready(judged, policy)}
+	for _, path := range judged {
+		conditions = append(conditions, condition(paths.Condition(path.Evidence.Name), path.Status, path.Reason, path.Message))
 	}
 	return append(conditions, condition(api.ConditionPolicyInEffect, policy.Status, policy.Reason, policy.Message))
 }
@@ -55,24 +59,24 @@ func unjudged(standing Standing) []metav1.Condition {
 	}
 	conditions := []metav1.Condition{condition(api.ConditionReady, readyStatus, standing.Reason, standing.Message)}
 	switch standing.Phase {
-	case Progressing:
+	case Progressing, Failing:
 		conditions = append(conditions, condition(api.ConditionReconciling, metav1.ConditionTrue, standing.Reason, standing.Message))
 	case Stalled:
 		conditions = append(conditions, condition(api.ConditionStalled, metav1.ConditionTrue, standing.Reason, standing.Message))
 	}
-	for _, name := range api.PathNames() {
-		conditions = append(conditions, condition(api.PathCondition(name), metav1.ConditionUnknown, standing.Reason, standing.Message))
+	for _, path := range paths.All() {
+		conditions = append(conditions, condition(path.Condition, metav1.ConditionUnknown, standing.Reason, standing.Message))
 	}
 	return append(conditions, condition(api.ConditionPolicyInEffect, metav1.ConditionUnknown, standing.Reason, standing.Message))
 }
 
 // ready sums up: one refuted statement makes the whole False, else one open statement makes it Unknown. A path that is
 // still True after a mismatch did not see what is expected, and Ready does not say that it did.
-func ready(paths []Path, policy Policy) metav1.Condition {
+func ready(judged []Path, policy Policy) metav1.Condition {
 	var verified, kept, refuted, open []string
-	for _, path := range paths {
+	for _, path := range judged {
 		said := fmt.Sprintf("%s: %s", path.Evidence.Name, path.Message)
-		if policy.Status == metav1.ConditionFalse && path.Evidence.Observed != path.Evidence.Expected && path.Evidence.Expected != "" {
+		if policy.Status == metav1.ConditionFalse && !asExpected(path.Evidence) {
 			// The policy's own message explains it; the path's condition has all of it.
 			said = fmt.Sprintf("%s: %s instead of %s", path.Evidence.Name, path.Evidence.Observed, path.Evidence.Expected)
 		}
@@ -103,6 +107,11 @@ func ready(paths []Path, policy Policy) metav1.Condition {
 		kept = append([]string{strings.Join(verified, ", ") + ": as expected"}, kept...)
 	}
 	return condition(api.ConditionReady, metav1.ConditionTrue, api.ReasonVerified, strings.Join(kept, "; "))
+}
+
+// asExpected says whether a path saw what it should, in a word; then something else refutes it.
+func asExpected(seen api.PathStatus) bool {
+	return seen.Expected == "" || seen.Observed == seen.Expected || seen.Expected == expectation.Answered && seen.HTTPCode > 0
 }
 
 func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {

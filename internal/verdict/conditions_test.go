@@ -11,15 +11,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
 var inEffect = verdict.Policy{Status: metav1.ConditionTrue, Reason: api.ReasonInEffect, Message: "as declared"}
 
-// pathsAfter are the verdicts on shop/strict after the runs, with the threshold 2.
+// pathsAfter are the verdicts on shop/strict after the runs, an interval apart, with the threshold 2.
 func pathsAfter(runs ...observation.Run) []verdict.Path {
-	return verdict.Paths(verdict.Input{Expectations: strict, Server: server, Runs: runs, FailureThreshold: 2})
+	return after(twice(strict), every(interval, runs...)...)
+}
+
+// twice are criteria with the threshold 2.
+func twice(declared expectation.Expectations) verdict.Criteria {
+	c := criteria(declared)
+	c.FailureThreshold = 2
+	return c
 }
 
 func readyOf(t *testing.T, conditions []metav1.Condition) metav1.Condition {
@@ -32,7 +41,8 @@ func readyOf(t *testing.T, conditions []metav1.Condition) metav1.Condition {
 }
 
 func TestReadySumsUp(t *testing.T) {
-	good, through, lost := run(served, turnedAway, turnedAway), run(served, turnedAway, served), run(served, turnedAway, unasked)
+	good, letIn, lost := run(served, turnedAway, turnedAway), run(served, turnedAway, served), run(served, turnedAway, unasked)
+	down := run(brokenOff, turnedAway, turnedAway)
 	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
 	notJudged := verdict.Policy{Status: metav1.ConditionUnknown, Reason: api.ReasonAmbientNotJudged, Message: "in the ambient mesh"}
 	for name, c := range map[string]struct {
@@ -43,15 +53,15 @@ func TestReadySumsUp(t *testing.T) {
 		contains []string
 	}{
 		"all verified":         {[]observation.Run{good}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused, outsider refused: as expected"}},
-		"one refuted":          {[]observation.Run{through, through}, inEffect, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request reached the server"}},
+		"one refuted":          {[]observation.Run{letIn}, inEffect, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request got in (200)"}},
 		"one open":             {[]observation.Run{lost}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: no request was sent"}},
 		"policy refuted":       {[]observation.Run{good}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
 		"refuted beats open":   {[]observation.Run{lost}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"policy: legacy decides"}},
-		"two refuted":          {[]observation.Run{through, through}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider:", "; policy:"}},
-		"open below":           {[]observation.Run{through}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"outsider: mismatch 1 of 2"}},
+		"two refuted":          {[]observation.Run{letIn}, overridden, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider:", "; policy:"}},
+		"open below":           {[]observation.Run{down}, inEffect, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"sleep: failure 1"}},
 		"policy open":          {[]observation.Run{good}, notJudged, metav1.ConditionUnknown, api.ReasonUndetermined, []string{"policy: in the ambient mesh"}},
-		"refuted, policy open": {[]observation.Run{through, through}, notJudged, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request reached the server"}},
-		"verified, one below":  {[]observation.Run{good, through}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"sleep 200, istio-proxy refused: as expected; outsider: mismatch 1 of 2"}},
+		"refuted, policy open": {[]observation.Run{letIn}, notJudged, metav1.ConditionFalse, api.ReasonRefuted, []string{"outsider: the request got in (200)"}},
+		"verified, one below":  {[]observation.Run{good, down}, inEffect, metav1.ConditionTrue, api.ReasonVerified, []string{"istio-proxy refused, outsider refused: as expected; sleep: failure 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ready := readyOf(t, verdict.Conditions(verdict.Standing{Phase: verdict.Judged}, pathsAfter(c.runs...), c.policy))
@@ -70,14 +80,14 @@ func TestReadySumsUp(t *testing.T) {
 // Where the policy's own message explains what the paths saw, Ready tells that in a few words.
 func TestReadySaysShortlyWhatThePolicyExplains(t *testing.T) {
 	overridden := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "legacy decides"}
-	plain := counting(served, passedOn)
+	plain := sent(served, passedOn, toMutual)
 	for name, c := range map[string]struct {
 		paths  []verdict.Path
 		policy verdict.Policy
 		want   string
 	}{
 		"got through":          {pathsAfter(run(served, served, turnedAway), run(served, served, turnedAway)), overridden, "istio-proxy: 200 instead of refused; policy: legacy decides"},
-		"got through once":     {pathsAfter(run(served, turnedAway, turnedAway), run(served, served, turnedAway)), overridden, "policy: legacy decides"},
+		"got through once":     {pathsAfter(run(served, turnedAway, turnedAway), run(brokenOff, turnedAway, turnedAway)), overridden, "policy: legacy decides"},
 		"as expected":          {pathsAfter(run(served, turnedAway, turnedAway)), overridden, "policy: legacy decides"},
 		"could not be asked":   {pathsAfter(run(served, unasked, turnedAway)), overridden, "policy: legacy decides"},
 		"what no policy tells": {pathsAfter(run(plain, turnedAway, turnedAway), run(plain, turnedAway, turnedAway)), overridden, "sleep: " + pathsAfter(run(plain, turnedAway, turnedAway), run(plain, turnedAway, turnedAway))[0].Message + "; policy: legacy decides"},
@@ -96,15 +106,15 @@ func TestJudgedWithoutRunsIsNotReady(t *testing.T) {
 	if ready := readyOf(t, conditions); ready.Status != metav1.ConditionUnknown {
 		t.Errorf("Ready is %s without a single run: %s", ready.Status, ready.Message)
 	}
-	for _, path := range api.PathNames() {
-		if c := meta.FindStatusCondition(conditions, api.PathCondition(path)); c == nil || c.Status != metav1.ConditionUnknown {
+	for _, path := range paths.Names() {
+		if c := meta.FindStatusCondition(conditions, paths.Condition(path)); c == nil || c.Status != metav1.ConditionUnknown {
 			t.Errorf("%s: %v", path, c)
 		}
 	}
 }
 
 func TestConditionsOfEachPhase(t *testing.T) {
-	paths := pathsAfter(run(served, turnedAway, turnedAway))
+	judged := pathsAfter(run(served, turnedAway, turnedAway))
 	const absent = metav1.ConditionStatus("")
 	for _, c := range []struct {
 		phase                               verdict.Phase
@@ -115,10 +125,11 @@ func TestConditionsOfEachPhase(t *testing.T) {
 		{verdict.Progressing, metav1.ConditionUnknown, metav1.ConditionTrue, absent, metav1.ConditionUnknown, "InProgress"},
 		{verdict.Troubled, metav1.ConditionFalse, absent, absent, metav1.ConditionUnknown, "InProgress"},
 		{verdict.Stalled, metav1.ConditionFalse, absent, metav1.ConditionTrue, metav1.ConditionUnknown, "Failed"},
+		{verdict.Failing, metav1.ConditionUnknown, metav1.ConditionTrue, absent, metav1.ConditionUnknown, "InProgress"},
 		{verdict.Suspended, metav1.ConditionUnknown, absent, absent, metav1.ConditionUnknown, "InProgress"},
 	} {
 		t.Run(string(c.phase), func(t *testing.T) {
-			conditions := verdict.Conditions(verdict.Standing{Phase: c.phase, Reason: "Because", Message: "of that"}, paths, inEffect)
+			conditions := verdict.Conditions(verdict.Standing{Phase: c.phase, Reason: "Because", Message: "of that"}, judged, inEffect)
 			want := map[string]metav1.ConditionStatus{
 				api.ConditionReady: c.ready, api.ConditionReconciling: c.reconciling, api.ConditionStalled: c.stalled,
 				api.ConditionSleepVerified: c.others, api.ConditionIstioProxyVerified: c.others,
@@ -192,30 +203,32 @@ func TestNothingIsLongerThanTheAPIAllows(t *testing.T) {
 	unresolved := saw(observation.NameNotResolved, nil)
 	unresolved.Seen.Error = huge
 	for name, result := range map[string]observation.Result{
-		"hostile peer":  hostile,
-		"hostile 200":   {Seen: observation.Observation{Class: observation.Answered, HTTPCode: 999, Leaf: hostile.Seen.Leaf}},
-		"failure":       failed(observation.ExecFailed, huge),
-		"agent's error": unresolved,
-		"class":         saw(observation.Class(huge), nil),
+		"hostile peer":   hostile,
+		"hostile 200":    {Seen: observation.Observation{Class: observation.Answered, HTTPCode: 999, Leaf: hostile.Seen.Leaf}},
+		"failure":        failed(observation.ExecFailed, huge),
+		"agent's error":  unresolved,
+		"class":          saw(observation.Class(huge), nil),
+		"led elsewhere":  sent(served, &observation.Sent{Cluster: huge, Host: huge}, &observation.Delivered{Config: huge, Legs: []observation.Leg{{Cluster: huge, Config: huge, Weight: 1, TLS: observation.LegTLS(huge)}}}),
+		"not attributed": sent(served, &observation.Sent{Error: huge}, &observation.Delivered{Error: huge}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, shift := range []string{"", "x", "xy", "xyz"} {
 				policy := verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: shift + huge}
 				one := run(result, result, result)
-				paths := verdict.Paths(verdict.Input{
-					Expectations: strict, Server: server, Runs: []observation.Run{one}, FailureThreshold: 2,
-					Explanations: map[api.PathName]string{api.PathSleep: shift + huge},
-				})
+				c := criteria(strict)
+				c.Explanations = map[api.PathName]string{api.PathSleep: shift + huge}
+				c.Denials = c.Explanations
+				judged := after(c, one)
 				status := verdict.Status(untouched, verdict.Judgement{
-					Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths, Policy: policy, Handled: shift + huge,
+					Standing: verdict.Standing{Phase: verdict.Judged}, Paths: judged, Policy: policy, Handled: shift + huge, Delivered: verdict.Delivered(one),
 					Change:      &api.PolicyChange{Object: shift + huge, From: shift + huge, To: shift + huge},
-					Certificate: verdict.OwnCertificate(verdict.Server{}, run(answered(200, &observation.Certificate{SHA256: shift + huge}), unasked, unasked), firstRun),
+					Certificate: ownCertificate(verdict.Server{}, run(answered(200, &observation.Certificate{SHA256: shift + huge}), unasked, unasked), firstRun),
 				}, firstRun, 0)
 				wantWithinLimits(t, status)
 			}
 		})
 	}
-	for _, phase := range []verdict.Phase{verdict.Progressing, verdict.Troubled, verdict.Stalled, verdict.Suspended} {
+	for _, phase := range []verdict.Phase{verdict.Progressing, verdict.Troubled, verdict.Stalled, verdict.Failing, verdict.Suspended} {
 		standing := verdict.Standing{Phase: phase, Reason: api.ReasonApplyFailed, Message: huge}
 		wantWithinLimits(t, verdict.Status(untouched, verdict.Judgement{Standing: standing}, firstRun, 0))
 	}
@@ -230,6 +243,14 @@ func wantWithinLimits(t *testing.T, status api.HTTPSMeshProbeStatus) {
 	}
 	for _, condition := range status.Conditions {
 		within(condition.Type+" message", condition.Message, 1024)
+	}
+	if delivered := status.Delivered; delivered != nil {
+		within("delivered object", delivered.Object, 512)
+		within("delivered message", delivered.Message, 512)
+		for _, leg := range delivered.Legs {
+			within("cluster", leg.Cluster, 512)
+			within("leg's object", leg.Object, 512)
+		}
 	}
 	within("lastHandledRequest", status.LastHandledRequest, 256)
 	if status.Certificate != nil {
@@ -246,9 +267,12 @@ func wantWithinLimits(t *testing.T, status api.HTTPSMeshProbeStatus) {
 			limit int
 		}{
 			"expected": {path.Expected, 64}, "observed": {path.Observed, 64}, "tlsVersion": {path.TLSVersion, 16},
-			"cipherSuite": {path.CipherSuite, 64}, "peer": {path.Peer, 512}, "alert": {path.Alert, 64}, "message": {path.Message, 1024},
+			"cipherSuite": {path.CipherSuite, 64}, "peer": {path.Peer, 512}, "alert": {path.Alert, 64}, "message": {path.Message, 1024}, "sentTo": {path.SentTo, 512},
 		} {
 			within(fmt.Sprintf("%s %s", path.Name, field), limited.text, limited.limit)
+		}
+		for _, claim := range path.Claims {
+			within(fmt.Sprintf("%s %s", path.Name, claim.Question), claim.Evidence, 512)
 		}
 		if path.Endpoints == nil {
 			continue

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -14,48 +13,21 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
-// endpoint is one that was dialed in the run that began at firstRun, while the path sleep met control.
-func endpoint(name string, result, control observation.Result) observation.EndpointResult {
-	return observation.EndpointResult{
-		Endpoint: observation.Endpoint{ID: "uid-of-" + name, Name: name, Address: name + ":8443"}, Asked: firstRun, Result: result, Control: control,
-	}
-}
-
-// notAsked is an endpoint whose turn has not come yet.
-func notAsked(name string) observation.EndpointResult {
-	return observation.EndpointResult{Endpoint: observation.Endpoint{ID: "uid-of-" + name, Name: name, Address: name + ":8443"}}
-}
-
-// beside is what a path met at the Service's address, and beside it at single endpoints.
-func beside(address observation.Result, endpoints ...observation.EndpointResult) observation.Result {
-	address.Endpoints = endpoints
-	return address
-}
-
-// all are endpoints shop-0, shop-1 and so on that met the results, each with a positive control.
-func all(results ...observation.Result) []observation.EndpointResult {
-	endpoints := make([]observation.EndpointResult, 0, len(results))
-	for i, result := range results {
-		endpoints = append(endpoints, endpoint(fmt.Sprintf("shop-%d", i), result, served))
-	}
-	return endpoints
-}
-
 func TestOneBadEndpointTurnsThePathFalse(t *testing.T) {
 	for place := range 3 {
 		results := []observation.Result{turnedAway, turnedAway, turnedAway}
 		results[place] = served
-		got := judge(strict, api.PathIstioProxy, run(served, beside(turnedAway, all(results...)...), turnedAway))
-		wantMeaning(t, "one of three", got, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, "200")
+		got := judge(strict, api.PathOutsider, run(served, turnedAway, beside(turnedAway, all(results...)...)))
+		wantMeaning(t, "one of three", got, differs(api.ReasonMTLSNotEnforced), "200")
 		name := fmt.Sprintf("shop-%d", place)
-		if !strings.HasPrefix(got.Message, name+" (1 of 3 endpoints): the request reached the server") {
+		if !strings.HasPrefix(got.Message, name+" (1 of 3 endpoints): the request got in") {
 			t.Errorf("the message does not name %s: %s", name, got.Message)
 		}
 		summary := got.Evidence.Endpoints
 		if summary == nil || summary.Total != 3 || summary.Asked != 3 || summary.Mismatched != 1 || len(summary.Examples) != 1 {
 			t.Fatalf("endpoints %+v", summary)
 		}
-		if e := summary.Examples[0]; e.Name != name || e.Address != name+":8443" || e.Observed != "200" || !strings.Contains(e.Message, "the request reached the server") {
+		if e := summary.Examples[0]; e.Name != name || e.Address != name+":8443" || e.Observed != "200" || !strings.Contains(e.Message, "the request got in") {
 			t.Errorf("example %+v", e)
 		}
 		// The evidence is that of the request that decided, and not partly another's.
@@ -66,10 +38,9 @@ func TestOneBadEndpointTurnsThePathFalse(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	refusal := meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}
-	notEnforced := meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}
-	notAskedYet := meaning{api.OutcomeUnknown, api.ReasonEndpointsNotAsked}
-	closed := saw(observation.HandshakeClosed, nil)
+	refusal := matches(api.ReasonRefusedByMesh)
+	notEnforced := differs(api.ReasonMTLSNotEnforced)
+	notAskedYet := open(api.ReasonEndpointsNotAsked)
 	for name, c := range map[string]struct {
 		result observation.Result
 		want   meaning
@@ -78,18 +49,18 @@ func TestEndpoints(t *testing.T) {
 	}{
 		"all as expected":              {beside(turnedAway, all(turnedAway, turnedAway, turnedAway)...), refusal, "refused", "refused by"},
 		"none known":                   {beside(turnedAway), refusal, "refused", "refused by"},
-		"one not asked yet":            {beside(turnedAway, endpoint("a", turnedAway, served), notAsked("b"), endpoint("c", turnedAway, served)), notAskedYet, "refused", "2 of 3 endpoints have been dialed so far"},
+		"one not asked yet":            {beside(turnedAway, endpoint("a", turnedAway), notAsked("b"), endpoint("c", turnedAway)), notAskedYet, "refused", "2 of 3 endpoints have been dialed so far"},
 		"none asked yet":               {beside(turnedAway, notAsked("a"), notAsked("b")), notAskedYet, "refused", "0 of 2 endpoints"},
-		"one bad, one not asked yet":   {beside(turnedAway, endpoint("a", served, served), notAsked("b")), notEnforced, "200", "a (1 of 2 endpoints)"},
-		"one proves nothing":           {beside(turnedAway, all(turnedAway, closed, turnedAway)...), inconclusive, "refused", "shop-1: the peer closed"},
+		"one bad, one not asked yet":   {beside(turnedAway, endpoint("a", served), notAsked("b")), notEnforced, "200", "a (1 of 2 endpoints)"},
+		"one proves nothing":           {beside(turnedAway, all(turnedAway, closed, turnedAway)...), inconclusive, "closed", "shop-1: the peer closed"},
 		"one could not be asked":       {beside(turnedAway, all(failed(observation.AgentSilent, "silent"), turnedAway)...), notProbed, "refused", "shop-0: silent"},
 		"one proves nothing, one bad":  {beside(turnedAway, all(closed, turnedAway, served)...), notEnforced, "200", "shop-2 (1 of 3 endpoints)"},
 		"one bad, one proves nothing":  {beside(turnedAway, all(served, closed)...), notEnforced, "200", "shop-0 (1 of 2 endpoints)"},
 		"two bad":                      {beside(turnedAway, all(turnedAway, served, served)...), notEnforced, "200", "shop-1 (2 of 3 endpoints)"},
-		"a stranger":                   {beside(turnedAway, all(turnedAway, refused(neighbourLeaf))...), meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}, "refused", "shop-1 (1 of 2 endpoints)"},
-		"no TLS":                       {beside(turnedAway, all(saw(observation.NotTLS, nil), turnedAway)...), meaning{api.OutcomeMismatch, api.ReasonNotTLS}, "no TLS", "shop-0"},
-		"address bad, endpoints good":  {beside(served, all(turnedAway, turnedAway)...), notEnforced, "200", "the request reached the server (200)"},
-		"address bad, others not yet":  {beside(served, notAsked("a")), notEnforced, "200", "the request reached the server (200)"},
+		"a stranger":                   {beside(turnedAway, all(turnedAway, refused(neighbourLeaf))...), differs(api.ReasonUnexpectedCertificate), "refused", "shop-1 (1 of 2 endpoints)"},
+		"no TLS":                       {beside(turnedAway, all(saw(observation.NotTLS, nil), turnedAway)...), differs(api.ReasonNotTLS), "no TLS", "shop-0"},
+		"address bad, endpoints good":  {beside(served, all(turnedAway, turnedAway)...), notEnforced, "200", "the request got in (200)"},
+		"address bad, others not yet":  {beside(served, notAsked("a")), notEnforced, "200", "the request got in (200)"},
 		"address open, endpoints good": {beside(closed, all(turnedAway, turnedAway)...), inconclusive, "closed", "the peer closed"},
 		"address open, one bad":        {beside(closed, all(turnedAway, served)...), notEnforced, "200", "shop-1 (1 of 2 endpoints)"},
 		"address not asked, one bad":   {beside(failed(observation.ExecFailed, "broken"), all(served)...), notEnforced, "200", "shop-0 (1 of 1 endpoints)"},
@@ -114,56 +85,18 @@ func TestEndpoints(t *testing.T) {
 func TestEndpointsThatMustAnswer(t *testing.T) {
 	down := saw(observation.ConnectionRefused, nil)
 	got := judge(permissive, api.PathOutsider, run(served, served, beside(served, all(served, down, served)...)))
-	wantMeaning(t, "one is down", got, meaning{api.OutcomeMismatch, api.ReasonNoAnswer}, "no connection")
+	wantMeaning(t, "one is down", got, noConnection, "no connection")
 	got = judge(permissive, api.PathOutsider, run(served, served, beside(served, all(served, answered(500, nginxLeaf))...)))
-	wantMeaning(t, "one fails", got, meaning{api.OutcomeMismatch, api.ReasonUnexpectedStatusCode}, "500")
+	wantMeaning(t, "one fails", got, differs(api.ReasonUnexpectedStatusCode), "500")
 	got = judge(permissive, api.PathOutsider, run(served, served, beside(served, all(served, turnedAway)...)))
-	wantMeaning(t, "one is stricter", got, meaning{api.OutcomeMismatch, api.ReasonRefused}, "refused")
-}
-
-// A result of an earlier run is held against the control of that run, not against today's.
-func TestACarriedRefusalNeedsTheControlOfItsOwnRun(t *testing.T) {
-	carried := func(control observation.Result) observation.EndpointResult {
-		one := endpoint("old", turnedAway, control)
-		one.Asked = firstRun.Add(-time.Minute)
-		return one
-	}
-	got := judge(strict, api.PathIstioProxy, run(served, beside(turnedAway, carried(served)), turnedAway))
-	wantMeaning(t, "with control", got, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, "refused")
-	for name, control := range map[string]observation.Result{
-		"no request": unasked, "nobody answered": saw(observation.HandshakeClosed, nil), "refused too": turnedAway,
-		"a stranger answered": answered(200, foreignLeaf), "could not be asked": failed(observation.ExecFailed, "broken"),
-	} {
-		got := judge(strict, api.PathIstioProxy, run(served, beside(turnedAway, carried(control)), turnedAway))
-		wantMeaning(t, name, got, noControl, "refused")
-		if !strings.HasPrefix(got.Message, "old: ") || got.Evidence.Endpoints.Mismatched != 0 || got.Evidence.Endpoints.Asked != 1 {
-			t.Errorf("%s: %s, %+v", name, got.Message, got.Evidence.Endpoints)
-		}
-	}
-	// Today's control may be lost while that of the endpoint's run was there: the address alone is open.
-	got = judge(strict, api.PathIstioProxy, run(brokenOff, beside(turnedAway, carried(served)), turnedAway))
-	wantMeaning(t, "the address has none", got, noControl, "refused")
-}
-
-// Where sleep is not to get through, nothing at an endpoint is controlled by other paths, for they may have met another one.
-func TestWhereSleepMustFailKubeletAloneVouchesForAnEndpoint(t *testing.T) {
-	one := run(brokenOff, beside(turnedAway, endpoint("a", turnedAway, brokenOff)), served)
-	got := judge(strictSimple, api.PathIstioProxy, one)
-	wantMeaning(t, "nobody vouches", got, noControl, "refused")
-	got = judgeChecked(strictSimple, api.PathIstioProxy, firstRun.Add(-time.Second), one)
-	wantMeaning(t, "kubelet vouches", got, meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, "refused")
-	// Dialed before kubelet vouched, in a run whose result is carried.
-	early := endpoint("a", turnedAway, brokenOff)
-	early.Asked = firstRun.Add(-time.Hour)
-	got = judgeChecked(strictSimple, api.PathIstioProxy, firstRun.Add(-time.Minute), run(brokenOff, beside(turnedAway, early), turnedAway))
-	wantMeaning(t, "kubelet vouches since later", got, noControl, "refused")
+	wantMeaning(t, "one is stricter", got, differs(api.ReasonRefused), "refused")
 }
 
 func TestExamplesAreBounded(t *testing.T) {
 	huge := strings.Repeat("ü", 400)
 	var endpoints []observation.EndpointResult
 	for i := range 300 {
-		one := endpoint(fmt.Sprintf("shop-%d", i), served, served)
+		one := endpoint(fmt.Sprintf("shop-%d", i), served)
 		if i < 3 {
 			one.Endpoint.Name, one.Endpoint.Address = huge, huge
 			one.Result = answered(200, certificate("f", "spiffe://"+huge))
@@ -183,56 +116,55 @@ func TestExamplesAreBounded(t *testing.T) {
 	}, firstRun, 0))
 }
 
-// What endpoints show counts as the path does: by runs in a row.
+// A failure of endpoints counts as the path's does: by runs in a row.
 func TestEndpointsObeyTheThreshold(t *testing.T) {
-	good := run(served, beside(turnedAway, all(turnedAway)...), turnedAway)
-	bad := run(served, beside(turnedAway, all(served)...), turnedAway)
-	for _, c := range []struct {
-		runs   []observation.Run
-		status metav1.ConditionStatus
-		reason string
-	}{
-		{[]observation.Run{good, bad}, metav1.ConditionTrue, api.ReasonBelowThreshold},
-		{[]observation.Run{good, bad, bad}, metav1.ConditionFalse, api.ReasonMTLSNotEnforced},
-		{[]observation.Run{bad, bad, good}, metav1.ConditionTrue, api.ReasonRefusedByMesh},
-	} {
-		if got := pathsAfter(c.runs...)[1]; got.Status != c.status || got.Reason != c.reason {
-			t.Errorf("%s %s, want %s %s", got.Status, got.Reason, c.status, c.reason)
+	alphabet := map[rune]observation.Run{
+		'+': run(through, served, beside(served, all(served, served)...)), '-': run(through, served, beside(served, all(brokenOff, served)...)),
+		'=': run(through, served, beside(served, all(served, brokenOff)...)),
+	}
+	for runs, want := range map[string]string{"+-+-": "TtTt", "+--": "TtF", "+-=": "TtF", "--+": "uFT"} {
+		if got := story(twice(permissive), api.PathOutsider, false, steps(interval, alphabet, runs)...); got != want {
+			t.Errorf("%s: %s, want %s", runs, got, want)
 		}
 	}
 }
 
-func TestEndpointMatches(t *testing.T) {
-	refusal, answer := strict[api.PathOutsider], permissive[api.PathOutsider]
+func TestRequestMatches(t *testing.T) {
 	for name, c := range map[string]struct {
-		expected expectation.Expectation
+		expected expectation.Expectations
 		endpoint observation.EndpointResult
 		want     bool
 	}{
-		"refused as expected":     {refusal, endpoint("a", turnedAway, served), true},
-		"got through":             {refusal, endpoint("a", served, served), false},
-		"answered as expected":    {answer, endpoint("a", served, served), true},
-		"refused":                 {answer, endpoint("a", turnedAway, served), false},
-		"proves nothing":          {refusal, endpoint("a", brokenOff, served), false},
-		"could not be asked":      {refusal, endpoint("a", failed(observation.ExecFailed, "broken"), served), false},
-		"not asked":               {answer, notAsked("a"), false},
-		"refused without control": {refusal, endpoint("a", turnedAway, unasked), true},
+		"refused as expected":  {strict, endpoint("a", turnedAway), true},
+		"got through":          {strict, endpoint("a", served), false},
+		"answered as expected": {permissive, endpoint("a", served), true},
+		"refused":              {permissive, endpoint("a", turnedAway), false},
+		"proves nothing":       {strict, endpoint("a", brokenOff), false},
+		"could not be asked":   {strict, endpoint("a", failed(observation.ExecFailed, "broken")), false},
+		"not asked":            {permissive, notAsked("a"), false},
+		"nothing is declared":  {nil, endpoint("a", served), false},
 	} {
-		if got := verdict.EndpointMatches(c.expected, server, c.endpoint); got != c.want {
+		if got := criteria(c.expected).RequestMatches(api.PathOutsider, c.endpoint); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+	if criteria(strict).RequestMatches("another", endpoint("a", turnedAway)) {
+		t.Error("an endpoint of a path that does not exist matches")
+	}
+	if criteria(strict).GreetingsMatch(api.PathIstioProxy, endpoint("a", turnedAway)) {
+		t.Error("an endpoint that was not greeted matches")
 	}
 }
 
 // No run of endpoints makes a pass of anything but a match of the address and of every endpoint.
 func TestEveryEndpointHasToMatch(t *testing.T) {
 	kinds := map[rune]observation.EndpointResult{
-		'+': endpoint("good", turnedAway, served), '-': endpoint("bad", served, served), '?': endpoint("open", brokenOff, served),
-		'0': endpoint("uncontrolled", turnedAway, unasked), '_': notAsked("later"), 'x': endpoint("lost", failed(observation.NoVantage, "gone"), served),
+		'+': endpoint("good", turnedAway), '-': endpoint("bad", served), '?': endpoint("open", brokenOff),
+		'_': notAsked("later"), 'x': endpoint("lost", failed(observation.NoVantage, "gone")),
 	}
-	letters := []rune("+-?0_x")
-	for i := range 6 * 6 * 6 {
-		told := []rune{letters[i%6], letters[i/6%6], letters[i/36%6]}
+	letters := []rune("+-?_x")
+	for i := range 5 * 5 * 5 {
+		told := []rune{letters[i%5], letters[i/5%5], letters[i/25%5]}
 		var endpoints []observation.EndpointResult
 		for _, letter := range told {
 			endpoints = append(endpoints, kinds[letter])
@@ -247,6 +179,17 @@ func TestEveryEndpointHasToMatch(t *testing.T) {
 		}
 		if got.Status != want {
 			t.Errorf("%s: %s %s, want %s", string(told), got.Status, got.Reason, want)
+		}
+	}
+}
+
+// The Service's address leads to any endpoint. Whichever it was, the one that lets requests in is named.
+func TestTheBadEndpointIsNamedWhereverTheAddressLed(t *testing.T) {
+	for name, met := range map[string]observation.Result{"to the bad one": served, "to the good one": turnedAway} {
+		got := judge(strict, api.PathOutsider, run(served, turnedAway, beside(met, all(turnedAway, served)...)))
+		wantMeaning(t, name, got, differs(api.ReasonMTLSNotEnforced), "200")
+		if !strings.HasPrefix(got.Message, "shop-1 (1 of 2 endpoints): ") {
+			t.Errorf("%s: %s", name, got.Message)
 		}
 	}
 }

@@ -11,12 +11,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
-
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
-	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
 	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
@@ -27,12 +25,15 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestGoldenStatuses(t *testing.T) {
 	for name, status := range map[string]api.HTTPSMeshProbeStatus{
 		"strict-verified":    strictAfter(run(through, turnedAway, turnedAway), run(through, turnedAway, turnedAway)),
-		"strict-one-breach":  strictAfter(run(through, turnedAway, turnedAway), run(through, served, turnedAway)),
-		"strict-refuted":     strictAfter(run(through, served, turnedAway), run(through, served, turnedAway)),
+		"strict-one-failure": strictAfter(run(through, turnedAway, turnedAway), run(answered(503, nginxLeaf), turnedAway, turnedAway)),
+		"strict-refuted":     strictAfter(run(through, served, turnedAway)),
 		"strict-nginx-down":  strictAfter(run(closed, turnedAway, turnedAway), run(closed, turnedAway, turnedAway)),
 		"strict-overridden":  overriddenByOlder(),
 		"permissive":         permissiveInherited(),
-		"plaintext-in-mesh":  strictAfter(run(counting(served, passedOn), turnedAway, turnedAway), run(counting(served, passedOn), turnedAway, turnedAway)),
+		"plaintext-in-mesh":  strictAfter(run(sent(served, past, toMutual), turnedAway, turnedAway)),
+		"led-elsewhere":      strictAfter(run(sent(served, wrapped, ledByVirtualService), turnedAway, turnedAway)),
+		"not-attributed":     strictAfter(run(sent(served, &observation.Sent{Error: "no answer in time"}, toMutual), turnedAway, turnedAway)),
+		"still-proved":       strictAfter(run(through, served, turnedAway), run(through, turnedAway, turnedAway)),
 		"failed-as-declared": failedAsDeclared(),
 		"everything":         everythingThatAStatusMayHold(),
 		"progressing":        unjudged(verdict.Progressing, api.ReasonProgressing, "waiting for the pod of Deployment strict-nginx to become ready (container nginx)"),
@@ -48,76 +49,67 @@ func TestGoldenStatuses(t *testing.T) {
 // reach nginx and closes.
 var closed = saw(observation.HandshakeClosed, nil)
 
-// through is what the path through the mesh sees while all is well, with the counters of the client's Envoy.
-var through = counting(served, wrapped)
+// ledByVirtualService leads three of ten requests to another Service.
+var ledByVirtualService = &observation.Delivered{
+	Listener: "10.96.0.1_443", Config: "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/lead",
+	Legs: []observation.Leg{
+		{Cluster: ownCluster, Weight: 70, TLS: observation.TLSMutual, Endpoints: leg(observation.TLSMutual).Endpoints},
+		{Cluster: "outbound|443||other.shop.svc.cluster.local", Weight: 30, TLS: observation.TLSNone, Endpoints: []observation.LegEndpoint{{Address: "10.0.0.9:8443", TLS: observation.TLSNone}}},
+	},
+}
 
 // judgedAt is when the stories' statuses are written.
 var judgedAt = firstRun.Add(2 * time.Second)
 
 func strictAfter(runs ...observation.Run) api.HTTPSMeshProbeStatus {
+	return judgedAfter(twice(strict), inEffect, runs...)
+}
+
+// judgedAfter is the status after runs of which the last began at firstRun.
+func judgedAfter(c verdict.Criteria, policy verdict.Policy, runs ...observation.Run) api.HTTPSMeshProbeStatus {
+	spaced := every(interval, runs...)
+	for i := range spaced {
+		spaced[i].Started = spaced[i].Started.Add(-time.Duration(len(runs)-1) * interval)
+	}
 	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: pathsAfter(runs...), Policy: inEffectFor(api.MTLSStrict, ownPolicy),
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: after(c, spaced...), Policy: policy, Delivered: verdict.Delivered(runs[len(runs)-1]),
 	}, judgedAt, heartbeat)
 }
 
-// The policies that decide in the stories.
-var (
-	ownPolicy = meshpolicy.Server{Mode: api.MTLSStrict, Scope: meshpolicy.ScopeWorkload, Capture: meshpolicy.Captured,
-		Decider: &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "strict-nginx", Selector: map[string]string{"app": "strict"}}}
-	legacyPolicy = meshpolicy.Server{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeWorkload, Capture: meshpolicy.Captured,
-		Decider:    &meshpolicy.PeerAuthentication{Namespace: "shop", Name: "legacy", Selector: map[string]string{"app": "strict"}, Created: firstRun.Add(-time.Hour)},
-		Overridden: []meshpolicy.PeerAuthentication{{Namespace: "shop", Name: "strict-nginx", Selector: map[string]string{"app": "strict"}, Mode: api.MTLSStrict, Created: firstRun}}}
-	defaultPolicy = meshpolicy.Server{Mode: api.MTLSPermissive, Scope: meshpolicy.ScopeDefault, Capture: meshpolicy.Captured}
-)
-
-// inEffectFor is the verdict on a declared mode of a server with sidecar and one endpoint.
-func inEffectFor(declared api.MTLSMode, server meshpolicy.Server) verdict.Policy {
-	return verdict.PolicyInEffect(api.Target{Sidecar: api.SidecarEnabled}, api.MTLS{Mode: declared}, []verdict.EndpointPolicy{{
-		Name: "strict-nginx-0", Server: server, Client: meshpolicy.ClientPolicy{Sends: meshpolicy.MutualTLS, Why: "auto mTLS finds it ready"},
-	}})
-}
+// legacy is the policy that decides instead of the declared one, in words.
+const legacy = "PeerAuthentication shop/legacy sets PERMISSIVE for the workload; it is older than shop/strict-nginx"
 
 func overriddenByOlder() api.HTTPSMeshProbeStatus {
-	plain := run(through, served, served)
-	paths := verdict.Paths(verdict.Input{
-		Expectations: strict, Server: server, Runs: []observation.Run{plain, plain}, FailureThreshold: 2,
-		Explanations: map[api.PathName]string{api.PathIstioProxy: legacyPolicy.String(), api.PathOutsider: legacyPolicy.String()},
-	})
-	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: paths, Policy: inEffectFor(api.MTLSStrict, legacyPolicy),
-	}, judgedAt, heartbeat)
+	c := twice(strict)
+	c.Computed = permissive
+	c.Explanations = map[api.PathName]string{api.PathIstioProxy: legacy, api.PathOutsider: legacy}
+	return judgedAfter(c, verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonOverridden, Message: "mtls.mode is STRICT, but " + legacy}, run(through, served, served))
 }
 
 func permissiveInherited() api.HTTPSMeshProbeStatus {
-	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Policy: inEffectFor(api.MTLSUnset, defaultPolicy),
-		Paths: verdict.Paths(verdict.Input{Expectations: permissive, Server: server, Runs: []observation.Run{run(through, served, served)}, FailureThreshold: 2}),
-	}, judgedAt, heartbeat)
+	return judgedAfter(twice(permissive), verdict.Policy{Status: metav1.ConditionTrue, Reason: api.ReasonInherited, Message: "no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE"},
+		run(through, beside(served, greeted(endpoint("nginx-0", served), takesMutual, unasked)), served))
 }
 
 // everythingThatAStatusMayHold is a Service of three endpoints, of which one has no sidecar, a moment after somebody
 // changed the policy.
 func everythingThatAStatusMayHold() api.HTTPSMeshProbeStatus {
-	expectations := promised(api.MTLSStrict, api.ClientTLSUnset)
-	expectations.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("401"), Reason: "the service wants a token"}})
+	c := twice(promised(api.MTLSStrict, api.ClientTLSUnset))
+	c.Declared.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("401"), Reason: "the service wants a token"}})
+	c.Explanations = map[api.PathName]string{api.PathIstioProxy: "no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE, but the pod has no sidecar to enforce it"}
 	withEndpoints := turnedAway
-	control := counting(answered(401, nginxLeaf), wrapped)
 	for i, result := range []observation.Result{turnedAway, served, turnedAway} {
 		name := fmt.Sprintf("shop-%d", i)
-		withEndpoints.Endpoints = append(withEndpoints.Endpoints, observation.EndpointResult{
-			Endpoint: observation.Endpoint{ID: name, Name: name, Address: fmt.Sprintf("10.0.0.%d:8443", i+1)}, Asked: firstRun, Result: result, Control: control,
-		})
+		withEndpoints.Endpoints = append(withEndpoints.Endpoints, greeted(observation.EndpointResult{
+			Endpoint: observation.Endpoint{ID: name, Name: name, Address: fmt.Sprintf("10.0.0.%d:8443", i+1)}, Asked: firstRun, Result: result,
+		}, unasked, refusesForged))
 	}
-	one := run(control, withEndpoints, turnedAway)
-	in := verdict.Input{
-		Expectations: expectations, Server: server, Runs: []observation.Run{one, one}, FailureThreshold: 2,
-		Explanations: map[api.PathName]string{api.PathIstioProxy: "no PeerAuthentication sets a mode, so Istio's default holds: PERMISSIVE, but the pod has no sidecar to enforce it"},
-	}
+	one := run(sent(answered(401, nginxLeaf), wrapped, ledByVirtualService), withEndpoints, turnedAway)
 	seen := metav1.NewTime(firstRun.Add(-10 * time.Second))
 	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: verdict.Paths(in), Settling: true,
-		Policy:      verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonSidecarMissing, Message: "target.sidecar is Enabled, but there is none in shop-1 (1 of 3 endpoints)"},
-		Certificate: verdict.OwnCertificate(server, one, judgedAt), Handled: "2026-03-01T12:00:00Z",
+		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: after(c, one), Settling: true,
+		Policy:    verdict.Policy{Status: metav1.ConditionFalse, Reason: api.ReasonSidecarMissing, Message: "target.sidecar is Enabled, but there is none in shop-1 (1 of 3 endpoints)"},
+		Delivered: verdict.Delivered(one), Certificate: ownCertificate(server, one, judgedAt), Handled: "2026-03-01T12:00:00Z",
 		Change: &api.PolicyChange{
 			Object: "PeerAuthentication shop/default", From: "PERMISSIVE, MutualTLS from the client", To: "STRICT, MutualTLS from the client",
 			SeenTime: &seen, SettledAfter: &metav1.Duration{Duration: 140 * time.Millisecond}, ProbesSent: 12, ProbesLost: 2,
@@ -128,14 +120,8 @@ func everythingThatAStatusMayHold() api.HTTPSMeshProbeStatus {
 // failedAsDeclared is a server without sidecar to which the client's sidecar is told to send mutual TLS.
 func failedAsDeclared() api.HTTPSMeshProbeStatus {
 	expectations := expectation.Declared(api.SidecarDisabled, api.MTLSUnset, api.ClientTLSIstioMutual).Expectations()
-	sleep := counting(brokenOff, passedOn)
-	return verdict.Status(untouched, verdict.Judgement{
-		Generation: 1, Standing: verdict.Standing{Phase: verdict.Judged},
-		Paths: verdict.Paths(verdict.Input{Expectations: expectations, Server: server, Runs: []observation.Run{run(sleep, served, served)}, FailureThreshold: 2}),
-		Policy: verdict.PolicyInEffect(api.Target{Sidecar: api.SidecarDisabled}, api.MTLS{ClientMode: api.ClientTLSIstioMutual}, []verdict.EndpointPolicy{{
-			Name: "strict-nginx-0", Server: meshpolicy.Server{Mode: api.MTLSPermissive, Capture: meshpolicy.NoSidecar}, Client: meshpolicy.ClientPolicy{Sends: meshpolicy.MutualTLS},
-		}}),
-	}, judgedAt, heartbeat)
+	return judgedAfter(twice(expectations), verdict.Policy{Status: metav1.ConditionTrue, Reason: api.ReasonNoSidecar, Message: "no sidecar stands before the server, so no PeerAuthentication applies to it"},
+		run(sent(brokenOff, passedOn, toMutual), served, served))
 }
 
 func unjudged(phase verdict.Phase, reason, message string) api.HTTPSMeshProbeStatus {

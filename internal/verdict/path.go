@@ -1,10 +1,8 @@
-// Package verdict holds what was observed against what is expected, and words the result as status conditions. It
-// never turns "could not be asked" into a pass or a fail, and it counts a refusal only beside a request of the same run
-// that got through.
 package verdict
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,29 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
-	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
-	"github.com/meshprobe/httpsmeshprobe/internal/observation"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
-
-// Input is everything a verdict on the paths rests on.
-type Input struct {
-	Expectations expectation.Expectations
-	Server       Server
-	// Runs are the latest runs that were made under these expectations, oldest first.
-	Runs []observation.Run
-	// FailureThreshold is how many mismatches in a row make a path False; at least 1.
-	FailureThreshold int
-	// Quick says that more runs follow within moments, because pods or policies have just changed. Connections that fail
-	// then do not count before they have failed for the time lasting.
-	Quick bool
-	// Previous are the conditions' statuses from before the first of Runs, where they still speak of the same spec.
-	Previous map[api.PathName]metav1.ConditionStatus
-	// CheckedSince is since when kubelet's readiness probes have vouched for every endpoint; zero where they do not. It
-	// is the positive control where the path sleep is not to get through.
-	CheckedSince time.Time
-	// Explanations say, for paths that Istio computes otherwise than declared, what it computes and why.
-	Explanations map[api.PathName]string
-}
 
 // Path is the verdict on one path.
 type Path struct {
@@ -44,150 +21,155 @@ type Path struct {
 	Evidence api.PathStatus
 }
 
-// Paths judges every path by the latest run and by those before it. Without runs there is nothing to judge and it
-// returns nil.
-func Paths(in Input) []Path {
-	if len(in.Runs) == 0 {
-		return nil
-	}
-	findings := make([]map[api.PathName]finding, len(in.Runs))
-	for i, run := range in.Runs {
-		findings[i] = findAll(in, run)
-	}
-	paths := make([]Path, 0, len(in.Expectations))
-	for _, name := range api.PathNames() {
-		ofPath := make([]finding, len(in.Runs))
-		for i := range findings {
-			ofPath[i] = findings[i][name]
-		}
-		paths = append(paths, judgePath(in, name, ofPath))
-	}
-	return paths
+// judgement is what a track comes to at a moment. waits says that it stands only until another run tells more.
+type judgement struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+	waits   bool
 }
 
-func judgePath(in Input, name api.PathName, findings []finding) Path {
-	findings = upToPlaintext(findings)
-	latest := findings[len(findings)-1]
-	if explanation := in.Explanations[name]; explanation != "" && latest.outcome == api.OutcomeMismatch {
-		latest.message += "; " + explanation
+// judge comes to a verdict, and remembers it unless it waits for another run.
+func (t *track) judge(c Criteria, now time.Time, quick bool) judgement {
+	found := t.weigh(c, now, quick)
+	if !found.waits {
+		t.stands = found.status
 	}
-	failures := consecutiveMismatches(findings)
-	path := Path{Reason: latest.reason, Message: latest.message}
-	switch latest.outcome {
+	return found
+}
+
+// weigh goes by what weighs most: proof, then failures that count, then that nothing is known, then failures that do not
+// count yet.
+func (t *track) weigh(c Criteria, now time.Time, quick bool) judgement {
+	latest := t.latest
+	if len(t.proved) > 0 {
+		return t.stillProved(c)
+	}
+	worst := t.worstStreak(c, quick)
+	switch {
+	case worst != nil && worst.counts:
+		return judgement{status: metav1.ConditionFalse, reason: worst.finding.reason, message: worst.finding.message}
+	case latest.outcome == api.OutcomeUnknown && t.stands == metav1.ConditionTrue && t.unknownFor(now) < latest.tolerated(c, quick):
+		return judgement{t.stands, api.ReasonBelowThreshold, "the verdict of before stands for now: " + latest.message, true}
+	case latest.outcome == api.OutcomeUnknown:
+		return judgement{status: metav1.ConditionUnknown, reason: latest.reason, message: latest.message}
+	case worst != nil:
+		return judgement{t.stands, api.ReasonBelowThreshold,
+			fmt.Sprintf("failure %d; this counts from %d failures in a row on: %s", worst.count, max(c.FailureThreshold, 1), worst.finding.message), true}
+	default:
+		return judgement{status: conditionOf(latest.outcome), reason: latest.reason, message: latest.message}
+	}
+}
+
+func conditionOf(outcome api.Outcome) metav1.ConditionStatus {
+	switch outcome {
 	case api.OutcomeMatch:
-		path.Status = metav1.ConditionTrue
-	case api.OutcomeUnknown:
-		path.Status = metav1.ConditionUnknown
+		return metav1.ConditionTrue
 	case api.OutcomeMismatch:
-		path.Status = metav1.ConditionFalse
-		// A path that was False before already goes on saying why.
-		if before := statusBefore(in, name, findings[:len(findings)-failures]); failures < in.FailureThreshold && before != metav1.ConditionFalse {
-			path.Status, path.Reason = before, api.ReasonBelowThreshold
-			path.Message = fmt.Sprintf("mismatch %d of %d before this turns False: %s", failures, in.FailureThreshold, latest.message)
-		}
+		return metav1.ConditionFalse
+	default:
+		return metav1.ConditionUnknown
 	}
-	if in.fleeting(name, findings) {
-		path.Status, path.Reason = metav1.ConditionTrue, api.ReasonBelowThreshold
-		path.Message = fmt.Sprintf("pods or policies have just changed, and this counts only if it lasts for %s: %s", lasting, latest.message)
-	}
-	run := in.Runs[len(findings)-1]
-	path.Evidence = evidence(name, in.Expectations[name], latest, run, failures)
-	return path
 }
 
-// lasting is for how long connections must fail while pods come and go. A pod that ends closes its connections some tenths
-// of a second before the last proxy has heard of it.
-const lasting = 2 * time.Second
+func (t *track) stillProved(c Criteria) judgement {
+	var latest *proved
+	for _, host := range slices.Sorted(maps.Keys(t.proved)) {
+		if p := t.proved[host]; latest == nil || p.last.After(latest.last) {
+			latest = p
+		}
+	}
+	message := latest.finding.message
+	if !t.latest.proof {
+		message = fmt.Sprintf("%s; not seen in the latest run; this clears when runs over every endpoint have agreed for %s", message, clearAfter*c.Interval)
+	}
+	return judgement{status: metav1.ConditionFalse, reason: latest.finding.reason, message: message}
+}
 
-// fleeting says whether a path that got through has failed to for moments only, just after something has changed.
-func (in Input) fleeting(name api.PathName, findings []finding) bool {
-	first := len(findings)
-	for first > 0 && findings[first-1].brokeOff() {
-		first--
+// worstStreak is the one that counts, else the longest; nil where nothing fails.
+func (t *track) worstStreak(c Criteria, quick bool) *streak {
+	var worst *streak
+	streaks := []*streak{}
+	for _, host := range slices.Sorted(maps.Keys(t.streaks)) {
+		streaks = append(streaks, t.streaks[host])
 	}
-	if !in.Quick || first == len(findings) {
-		return false
+	if t.row != nil {
+		streaks = append(streaks, t.row)
 	}
-	lasted := in.Runs[len(findings)-1].Started.Sub(in.Runs[first].Started)
-	return lasted < lasting && statusBefore(in, name, findings[:first]) == metav1.ConditionTrue
+	for _, s := range streaks {
+		s.counts = s.counts || s.finding.computed || s.count >= c.FailureThreshold && s.last.Sub(s.since) >= s.finding.mustLast(c, quick)
+		if worst == nil || s.counts && !worst.counts || s.counts == worst.counts && s.count > worst.count {
+			worst = s
+		}
+	}
+	return worst
+}
+
+// mustLast is for how long a failure must last before it counts. While pods come and go, connections break for moments: a
+// pod that ends closes its connections some tenths of a second before the last proxy has heard of it.
+func (f finding) mustLast(c Criteria, quick bool) time.Duration {
+	if quick && f.brokeOff() {
+		return max(c.lasting(), unit)
+	}
+	return c.lasting()
+}
+
+// unknownFor is for how long runs have shown nothing. What broke off is counted from run to run: one that waits for its
+// time-out is no longer failure than another.
+func (t *track) unknownFor(now time.Time) time.Duration {
+	if t.latest.brokeOff() {
+		now = t.at
+	}
+	return now.Sub(t.unknownSince)
+}
+
+// tolerated is for how long a verdict stands beside runs that show nothing.
+func (f finding) tolerated(c Criteria, quick bool) time.Duration {
+	switch {
+	case f.reason == api.ReasonNotAttributed:
+		return unknownFor * c.Interval
+	case quick && f.brokeOff():
+		return unit
+	default:
+		return 0
+	}
 }
 
 // brokeOff says whether nothing was seen but a connection that failed on its way, on this path or on its control.
 func (f finding) brokeOff() bool {
 	switch f.reason {
-	case api.ReasonNoAnswer, api.ReasonNoPositiveControl:
-		return true
-	case api.ReasonInconclusive:
-		return f.brokenEndpoint || f.result.Failed == nil && f.result.Seen.Class != observation.ClientCertificateRequired
+	case api.ReasonNoConnection, api.ReasonConnectionBroken, api.ReasonTimedOut, api.ReasonAuthorizationDenied, api.ReasonNoPositiveControl, api.ReasonInconclusive:
+		return f.result.Failed == nil
 	default:
 		return false
 	}
 }
 
-// Kept are the verdicts that stand in a status, for as long as a new policy is on its way and there are no newer ones.
-func Kept(status api.HTTPSMeshProbeStatus) []Path {
-	var paths []Path
-	for _, name := range api.PathNames() {
-		condition := meta.FindStatusCondition(status.Conditions, api.PathCondition(name))
-		i := slices.IndexFunc(status.Paths, func(p api.PathStatus) bool { return p.Name == name })
-		if condition == nil || i < 0 {
-			return nil
-		}
-		paths = append(paths, Path{Status: condition.Status, Reason: condition.Reason, Message: condition.Message, Evidence: status.Paths[i]})
+func (t *track) path(c Criteria, name api.PathName, started, now time.Time, quick bool) Path {
+	found := t.judge(c, now, quick)
+	if now.Sub(started) > c.StaleAfter() {
+		t.stands = metav1.ConditionUnknown
+		found = judgement{status: metav1.ConditionUnknown, reason: api.ReasonNotProbed, message: "no run has come to an end since " + started.UTC().Format(time.RFC3339)}
 	}
-	return paths
+	if explanation := c.Explanations[name]; explanation != "" && t.latest.outcome == api.OutcomeMismatch {
+		found.message += "; " + explanation
+	}
+	return Path{Status: found.status, Reason: found.reason, Message: found.message, Evidence: t.evidence(c, name, started)}
 }
 
-// statusBefore is the status that the runs before a streak of mismatches had led to.
-func statusBefore(in Input, name api.PathName, before []finding) metav1.ConditionStatus {
-	if len(before) > 0 {
-		if before[len(before)-1].outcome == api.OutcomeMatch {
-			return metav1.ConditionTrue
-		}
-		return metav1.ConditionUnknown
-	}
-	if previous, ok := in.Previous[name]; ok {
-		return previous
-	}
-	return metav1.ConditionUnknown
-}
-
-// upToPlaintext leaves out the latest answers of which it was not counted how they were sent, if the last one of which it
-// was had been sent in plaintext where it must not: they do not show that this has changed.
-func upToPlaintext(findings []finding) []finding {
-	counted := len(findings) - 1
-	for counted >= 0 && findings[counted].uncounted() {
-		counted--
-	}
-	if counted < 0 || findings[counted].reason != api.ReasonPlaintextInMesh {
-		return findings
-	}
-	return findings[:counted+1]
-}
-
-func (f finding) uncounted() bool {
-	return f.outcome == api.OutcomeMatch && f.reason == api.ReasonAnswered && f.result.Failed == nil && f.result.Seen.Wrapping() == observation.NotCounted
-}
-
-func consecutiveMismatches(findings []finding) int {
-	count := 0
-	for i := len(findings) - 1; i >= 0 && findings[i].outcome == api.OutcomeMismatch; i-- {
-		count++
-	}
-	return count
-}
-
-func evidence(name api.PathName, expected expectation.Expectation, found finding, run observation.Run, failures int) api.PathStatus {
-	started := metav1.NewTime(run.Started)
+func (t *track) evidence(c Criteria, name api.PathName, started time.Time) api.PathStatus {
+	found := t.latest
+	began := metav1.NewTime(started)
 	status := api.PathStatus{
 		Name:                name,
-		Expected:            expected.String(),
-		ExpectedReason:      expected.Reason,
+		Expected:            c.Declared[name].String(),
+		ExpectedReason:      c.Declared[name].Reason,
 		Endpoints:           found.endpoints,
 		Observed:            found.observed,
 		Outcome:             found.outcome,
-		ConsecutiveFailures: int32(min(failures, maxCounted)),
-		LastProbeTime:       &started,
+		Claims:              found.claims.status(),
+		ConsecutiveFailures: int32(min(t.failures(), maxCounted)),
+		LastProbeTime:       &began,
 		Message:             clip(found.message, maxMessage),
 	}
 	if found.result.Failed != nil || found.result.Seen.Class == "" {
@@ -199,9 +181,41 @@ func evidence(name api.PathName, expected expectation.Expectation, found finding
 	status.Peer = clip(peerID(seen), maxPeer)
 	status.ClientCertificateRequested = seen.CertificateRequested
 	status.Alert = clip(seen.Alert, maxName)
-	if name == api.PathSleep {
+	if name == meshPath {
 		status.Encryption = encryption(seen)
+		if seen.Sent != nil && seen.Sent.Cluster != "" {
+			status.SentTo = clip(seen.Sent.Cluster+" "+seen.Sent.Host, maxPeer)
+		}
 	}
 	status.Latency = &metav1.Duration{Duration: seen.Finished.Round(latencyPrecision)}
 	return status
+}
+
+// failures is how many runs in a row failed, at the endpoint of which most did.
+func (t *track) failures() int {
+	most := 0
+	if t.row != nil {
+		most = t.row.count
+	}
+	for _, s := range t.streaks {
+		most = max(most, s.count)
+	}
+	if most == 0 && t.latest.outcome == api.OutcomeMismatch {
+		return 1
+	}
+	return most
+}
+
+// Kept are the verdicts that stand in a status, for as long as a new policy is on its way and there are no newer ones.
+func Kept(status api.HTTPSMeshProbeStatus) []Path {
+	var kept []Path
+	for _, path := range paths.All() {
+		condition := meta.FindStatusCondition(status.Conditions, path.Condition)
+		i := slices.IndexFunc(status.Paths, func(p api.PathStatus) bool { return p.Name == path.Name })
+		if condition == nil || i < 0 {
+			return nil
+		}
+		kept = append(kept, Path{Status: condition.Status, Reason: condition.Reason, Message: condition.Message, Evidence: status.Paths[i]})
+	}
+	return kept
 }

@@ -5,42 +5,77 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
-// A refusal alone proves nothing: Envoy refuses just as well while the server behind it is down.
-func TestARefusalCountsOnlyBesideAPositiveControl(t *testing.T) {
-	controls := map[string]observation.Result{
-		"no request was sent":      unasked,
-		"exec failed":              failed(observation.ExecFailed, "stream broke"),
-		"exec forbidden":           failed(observation.ExecForbidden, "forbidden"),
-		"agent silent":             failed(observation.AgentSilent, "silent"),
-		"no client pod":            failed(observation.NoVantage, "no pod"),
-		"name not resolved":        saw(observation.NameNotResolved, nil),
-		"server down":              saw(observation.HandshakeClosed, nil),
-		"refused too":              refused(sidecarLeaf),
-		"answered by a foreigner":  answered(200, foreignLeaf),
-		"answered by the sidecar":  answered(200, sidecarLeaf),
-		"answered 503":             answered(503, nginxLeaf),
-		"handshake and no more":    saw(observation.ResponseTimeout, nginxLeaf),
-		"a class nobody knows yet": saw("SomethingNew", nginxLeaf),
+// The server's sidecar is alive where it refuses: whatever the others see, mutual TLS is enforced.
+func TestARefusalNeedsNoPositiveControl(t *testing.T) {
+	for name, sleep := range map[string]observation.Result{
+		"no request was sent": unasked, "exec failed": failed(observation.ExecFailed, "stream broke"), "server down": saw(observation.HandshakeClosed, nil),
+		"refused too": refused(sidecarLeaf), "answered 503": answered(503, nginxLeaf), "hanging": saw(observation.ResponseTimeout, nginxLeaf),
+		"led elsewhere": sent(answered(200, foreignLeaf), &observation.Sent{Cluster: "outbound|443||other.shop.svc.cluster.local"}, toMutual),
+	} {
+		paths := after(criteria(strict), run(sleep, turnedAway, turnedAway))
+		for _, path := range []api.PathName{api.PathIstioProxy, api.PathOutsider} {
+			wantMeaning(t, name, verdictOn(path, paths), matches(api.ReasonRefusedByMesh), "refused")
+		}
+		if paths[0].Status == metav1.ConditionTrue {
+			t.Errorf("%s: sleep is True: %s", name, paths[0].Message)
+		}
 	}
-	for name, control := range controls {
-		t.Run(name, func(t *testing.T) {
-			for _, path := range []api.PathName{api.PathIstioProxy, api.PathOutsider} {
-				// The run before had a control; it must not lend it to this one.
-				got := judge(strict, path, run(served, turnedAway, turnedAway), run(control, turnedAway, turnedAway))
-				if got.Status != metav1.ConditionUnknown || got.Reason != api.ReasonNoPositiveControl || got.Evidence.Outcome != api.OutcomeUnknown {
-					t.Errorf("%s: %s %s, want Unknown %s", path, got.Status, got.Reason, api.ReasonNoPositiveControl)
-				}
-				if got.Evidence.Observed != "refused" {
-					t.Errorf("%s: observed %q, though a refusal was seen", path, got.Evidence.Observed)
-				}
-			}
-		})
+}
+
+// An application that demands certificates itself is where it should be only if the spec says so.
+func TestTheApplicationsOwnRefusal(t *testing.T) {
+	itself := refused(nginxLeaf)
+	wantMeaning(t, "STRICT", judge(strict, api.PathOutsider, run(served, turnedAway, itself)), differs(api.ReasonMTLSNotEnforced), "refused")
+	got := judge(permissive, api.PathOutsider, run(served, served, itself))
+	wantMeaning(t, "an answer is expected", got, differs(api.ReasonApplicationRefused), "refused")
+	for _, part := range []string{"the application", "spec.expect: refused"} {
+		if !strings.Contains(got.Message, part) {
+			t.Errorf("message %q lacks %q", got.Message, part)
+		}
+	}
+	expected := promised(api.MTLSPermissive, api.ClientTLSUnset)
+	expected.Override([]api.PathExpectation{{Path: api.PathOutsider, See: intstr.Parse("refused"), Reason: "it knows its clients"}})
+	wantMeaning(t, "expected", judge(expected, api.PathOutsider, run(served, served, itself)), matches(api.ReasonRefusedByMesh), "refused")
+	wantMeaning(t, "by the sidecar", judge(expected, api.PathOutsider, run(served, served, turnedAway)), matches(api.ReasonRefusedByMesh), "refused")
+	wantMeaning(t, "by a stranger", judge(expected, api.PathOutsider, run(served, served, refused(foreignLeaf))), differs(api.ReasonUnexpectedCertificate), "refused")
+	wantMeaning(t, "let in", judge(expected, api.PathOutsider, run(served, served, served)), differs(api.ReasonMTLSNotEnforced), "200")
+}
+
+// An AuthorizationPolicy ends connections before anybody shows a certificate, as a server does that is down.
+func TestDenied(t *testing.T) {
+	const policy = "AuthorizationPolicy shop/only-friends"
+	expected := promised(api.MTLSStrict, api.ClientTLSUnset)
+	expected.Override([]api.PathExpectation{{Path: api.PathSleep, See: intstr.Parse("denied"), Reason: "only friends"}})
+	closed := saw(observation.HandshakeClosed, nil)
+	for name, c := range map[string]struct {
+		expected expectation.Expectations
+		policy   string
+		sleep    observation.Result
+		want     meaning
+		word     string
+	}{
+		"expected":                 {expected, policy, closed, matches(api.ReasonDeniedAsDeclared), "closed"},
+		"expected, none is known":  {expected, "", closed, inconclusive, "closed"},
+		"expected, but a time-out": {expected, policy, saw(observation.HandshakeTimeout, nil), inconclusive, "timeout"},
+		"expected, but let in":     {expected, policy, served, unexpected, "200"},
+		"expected, not probed":     {expected, policy, saw(observation.NameNotResolved, nil), notProbed, "not probed"},
+		"not expected":             {strict, policy, closed, differs(api.ReasonAuthorizationDenied), "closed"},
+		"not expected, none known": {strict, "", closed, broken, "closed"},
+	} {
+		criteria := criteria(c.expected)
+		criteria.Denials = map[api.PathName]string{api.PathSleep: c.policy}
+		got := verdictOn(api.PathSleep, after(criteria, run(c.sleep, turnedAway, turnedAway)))
+		wantMeaning(t, name, got, c.want, c.word)
+		if named := strings.Contains(got.Message, policy); named != (c.policy != "" && c.word == "closed") {
+			t.Errorf("%s: %s", name, got.Message)
+		}
 	}
 }
 
@@ -53,7 +88,7 @@ func TestAMismatchNeedsNoPositiveControl(t *testing.T) {
 }
 
 func TestOnlyTheServersOwnSidecarMayRefuse(t *testing.T) {
-	byItself, byAnother := meaning{api.OutcomeMatch, api.ReasonRefusedByMesh}, meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}
+	byItself, byAnother := matches(api.ReasonRefusedByMesh), differs(api.ReasonUnexpectedCertificate)
 	peers := map[string]struct {
 		leaf *observation.Certificate
 		want meaning
@@ -89,14 +124,11 @@ func TestOnlyTheServersOwnCertificateMayAnswer(t *testing.T) {
 		"previous, retired": previousLeaf,
 	} {
 		got := judge(permissive, api.PathOutsider, run(served, served, answered(200, leaf)))
-		wantMeaning(t, name, got, meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}, "200")
+		wantMeaning(t, name, got, differs(api.ReasonUnexpectedCertificate), "200")
 	}
 	// A certificate without a fingerprint is nobody's.
-	in := verdict.Input{
-		Expectations: permissive, Server: server, FailureThreshold: 1,
-		Runs: []observation.Run{run(answered(200, nil), answered(200, &observation.Certificate{}), answered(200, &observation.Certificate{}))},
-	}
-	for _, path := range verdict.Paths(in) {
+	nobodys := answered(200, &observation.Certificate{})
+	for _, path := range after(criteria(permissive), run(answered(200, nil), nobodys, nobodys)) {
 		if path.Reason != api.ReasonUnexpectedCertificate {
 			t.Errorf("a certificate without fingerprint: %s is %s %s", path.Evidence.Name, path.Status, path.Reason)
 		}
@@ -108,29 +140,30 @@ func TestDuringARotationBothCertificatesAreTheServers(t *testing.T) {
 	rotating := server
 	rotating.Fingerprints = []string{nginxLeaf.SHA256, previousLeaf.SHA256}
 	before := answered(200, previousLeaf)
-	in := verdict.Input{Expectations: permissive, Server: rotating, FailureThreshold: 1, Runs: []observation.Run{run(before, served, before)}}
-	for _, path := range verdict.Paths(in) {
-		wantMeaning(t, "answer", path, meaning{api.OutcomeMatch, api.ReasonAnswered}, "200")
+	c := criteria(permissive)
+	c.Server = rotating
+	for _, path := range after(c, run(before, served, before)) {
+		wantMeaning(t, "answer", path, matches(api.ReasonAnswered), "200")
 	}
-	in = verdict.Input{Expectations: strict, Server: rotating, FailureThreshold: 1, Runs: []observation.Run{run(served, before, turnedAway)}}
-	got := verdictOn(api.PathIstioProxy, verdict.Paths(in))
-	wantMeaning(t, "expected refusal", got, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, "200")
+	c.Declared = strict
+	got := verdictOn(api.PathIstioProxy, after(c, run(served, before, turnedAway)))
+	wantMeaning(t, "expected refusal", got, differs(api.ReasonMTLSNotEnforced), "200")
 }
 
 // A sidecar that answers itself demanded no certificate: that it is the right sidecar makes it no better.
 func TestAnAnswerOnAnExpectedRefusalIsAMismatch(t *testing.T) {
 	got := judge(strict, api.PathOutsider, run(served, turnedAway, answered(200, sidecarLeaf)))
-	wantMeaning(t, "by the sidecar", got, meaning{api.OutcomeMismatch, api.ReasonMTLSNotEnforced}, "200")
+	wantMeaning(t, "by the sidecar", got, differs(api.ReasonMTLSNotEnforced), "200")
 	if strings.Contains(got.Message, "not the server's sidecar") {
 		t.Errorf("the message denies what was seen: %s", got.Message)
 	}
 	got = judge(strict, api.PathOutsider, run(served, turnedAway, answered(404, foreignLeaf)))
-	wantMeaning(t, "by a foreigner", got, meaning{api.OutcomeMismatch, api.ReasonUnexpectedCertificate}, "404")
+	wantMeaning(t, "by a foreigner", got, differs(api.ReasonMTLSNotEnforced), "404")
 }
 
 func TestAnotherStatusCodeIsAMismatch(t *testing.T) {
-	for code, word := range map[int]string{201: "201", 301: "301", 403: "403", 503: "503", 0: "0"} {
+	for code, word := range map[int]string{201: "201", 301: "301", 403: "403", 503: "503"} {
 		got := judge(permissive, api.PathSleep, run(answered(code, nginxLeaf), served, served))
-		wantMeaning(t, word, got, meaning{api.OutcomeMismatch, api.ReasonUnexpectedStatusCode}, word)
+		wantMeaning(t, word, got, differs(api.ReasonUnexpectedStatusCode), word)
 	}
 }

@@ -14,7 +14,6 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/observation"
-	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
 )
 
 const sidecarID = "spiffe://cluster.local/ns/shop/sa/strict-nginx"
@@ -131,14 +130,9 @@ func TestRefusalChainsToTheMeshRoot(t *testing.T) {
 			for _, certificate := range c.chain {
 				leaf.Chain = append(leaf.Chain, certificate.Raw)
 			}
-			paths := verdict.Paths(verdict.Input{
-				Expectations: strict,
-				Server: verdict.Server{
-					Fingerprints: []string{"nginx"}, Namespace: "shop", ServiceAccounts: []string{"strict-nginx"}, Roots: c.roots,
-				},
-				Runs:             []observation.Run{refusedBy(leaf)},
-				FailureThreshold: 1,
-			})
+			known := criteria(strict)
+			known.Server.Roots = c.roots
+			paths := after(known, refusedBy(leaf))
 			if got := paths[1].Evidence.Outcome; got != c.want {
 				t.Errorf("outcome %s (%s), want %s", got, paths[1].Message, c.want)
 			}

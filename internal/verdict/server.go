@@ -13,8 +13,8 @@ type Server struct {
 	// Fingerprints are the SHA-256 fingerprints of the certificates that the server itself may present: its present one
 	// and, while it is being replaced, the one before. Where there are none, CA decides.
 	Fingerprints []string
-	// CA must vouch for the server's certificate under the name Name; where it is nil too, any certificate that is not a
-	// mesh workload's is the server's own.
+	// CA must vouch for the server's certificate under the name Name; where it is nil too, any certificate that is not its
+	// sidecar's may be the server's own.
 	CA   *x509.CertPool
 	Name string
 	// Namespace and ServiceAccounts make up the SPIFFE IDs of its sidecars.
@@ -24,7 +24,11 @@ type Server struct {
 	Roots *x509.CertPool
 }
 
-// owns says whether the server itself presented the certificate that was seen.
+// known says whether it can be told from the certificate alone that a server is the expected one.
+func (s Server) known() bool { return len(s.Fingerprints) > 0 || s.CA != nil }
+
+// owns says whether the certificate that was seen is the server's own: one that is known beforehand, or, where none is, any
+// but its sidecar's.
 func (s Server) owns(seen observation.Observation) bool {
 	switch {
 	case seen.Leaf == nil:
@@ -34,8 +38,17 @@ func (s Server) owns(seen observation.Observation) bool {
 	case s.CA != nil:
 		return verifies(seen, x509.VerifyOptions{Roots: s.CA, DNSName: s.Name})
 	default:
-		return seen.SPIFFE() == ""
+		return !s.isSidecar(seen.SPIFFE())
 	}
+}
+
+// sidecarAnswered says whether the server's sidecar showed its certificate and asked for the client's. proved is false
+// where the certificate does not chain to the mesh's root.
+func (s Server) sidecarAnswered(seen observation.Observation) (answered, proved bool) {
+	if !seen.CertificateRequested || !s.isSidecar(seen.SPIFFE()) {
+		return false, false
+	}
+	return true, s.vouchesFor(seen)
 }
 
 // isSidecar says whether the SPIFFE ID is that of the server's sidecar, in whatever trust domain. The form is Istio's:

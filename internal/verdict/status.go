@@ -19,6 +19,8 @@ type Judgement struct {
 	Policy     Policy
 	// Settling says that a new policy is on its way to the proxies.
 	Settling bool
+	// Delivered is where the client's Envoy is configured to lead requests; nil where no run asked.
+	Delivered *api.DeliveredStatus
 	// Certificate is the server's own certificate as it was seen; nil where it was not.
 	Certificate *api.CertificateStatus
 	// Change is the latest change of the policy; nil where there was none since the operator started.
@@ -36,6 +38,9 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 	switch judgement.Standing.Phase {
 	case Judged:
 		setPaths(&status, judgement.Paths, now)
+		if judgement.Delivered != nil {
+			status.Delivered = judgement.Delivered
+		}
 		if judgement.Certificate != nil {
 			status.Certificate = judgement.Certificate
 		}
@@ -48,7 +53,7 @@ func Status(old api.HTTPSMeshProbeStatus, judgement Judgement, now time.Time, he
 		}
 	case Suspended:
 	default:
-		status.Paths, status.LastProbeTime, status.Certificate = nil, nil, nil
+		status.Paths, status.LastProbeTime, status.Certificate, status.Delivered = nil, nil, nil, nil
 	}
 	if equality.Semantic.DeepEqual(steady(old), steady(status)) && !due(old, status, heartbeat) {
 		return old
@@ -114,6 +119,7 @@ func steady(status api.HTTPSMeshProbeStatus) api.HTTPSMeshProbeStatus {
 		status.Paths[i].LastProbeTime = nil
 		status.Paths[i].Latency = nil
 		status.Paths[i].ConsecutiveFailures = 0
+		status.Paths[i].SentTo = ""
 	}
 	return status
 }

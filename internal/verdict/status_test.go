@@ -18,14 +18,8 @@ var untouched = api.HTTPSMeshProbeStatus{ObservedGeneration: -1}
 
 const heartbeat = time.Minute
 
-// at is a run like one, begun so long after the first.
-func at(after time.Duration, one observation.Run) observation.Run {
-	one.Started = firstRun.Add(after)
-	return one
-}
-
 func judged(generation int64, runs ...observation.Run) verdict.Judgement {
-	return verdict.Judgement{Generation: generation, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: pathsAfter(runs...), Policy: inEffect}
+	return verdict.Judgement{Generation: generation, Standing: verdict.Standing{Phase: verdict.Judged}, Paths: after(twice(strict), runs...), Policy: inEffect}
 }
 
 func standing(phase verdict.Phase) verdict.Judgement {
@@ -65,9 +59,9 @@ func TestASteadyProbeOfAServiceIsWrittenOnceAHeartbeat(t *testing.T) {
 			endpoints[i].Asked = firstRun.Add(after)
 			endpoints[i].Seen.Finished += after
 		}
-		one := at(after, run(counting(served, wrapped), beside(turnedAway, endpoints...), turnedAway))
+		one := at(after, run(through, beside(turnedAway, endpoints...), turnedAway))
 		next := judged(1, one)
-		next.Certificate = verdict.OwnCertificate(server, one, firstRun.Add(after))
+		next.Certificate = ownCertificate(server, one, firstRun.Add(after))
 		next.Handled = "monday"
 		seen := metav1.NewTime(firstRun.Add(-time.Hour))
 		next.Change = &api.PolicyChange{Object: "PeerAuthentication shop/default", From: "a", To: "b", SeenTime: &seen, SettledAfter: &metav1.Duration{Duration: time.Second}}
@@ -119,7 +113,7 @@ func TestWhatChangesIsWrittenAtOnce(t *testing.T) {
 		"another code":        judged(1, at(0, run(answered(503, nginxLeaf), turnedAway, turnedAway))),
 		"another peer":        judged(1, at(0, run(served, turnedAway, refused(certificate("f", "spiffe://td/ns/shop/sa/strict-nginx"))))),
 		"trouble without one": standing(verdict.Troubled),
-		"in plaintext":        judged(1, at(0, run(counting(served, passedOn), turnedAway, turnedAway))),
+		"in plaintext":        judged(1, at(0, run(sent(served, passedOn, toMutual), turnedAway, turnedAway))),
 		"an endpoint more":    judged(1, at(0, run(served, beside(turnedAway, all(turnedAway)...), turnedAway))),
 		"settling":            with(judged(1, good), func(j *verdict.Judgement) { j.Settling = true }),
 		"a policy changed":    with(judged(1, good), func(j *verdict.Judgement) { j.Change = &api.PolicyChange{Object: "DestinationRule shop/a"} }),
@@ -155,14 +149,14 @@ func TestOldIsNotTouched(t *testing.T) {
 func TestConditionsTransitionWithTheirStatusAlone(t *testing.T) {
 	old := verified()
 	later := firstRun.Add(time.Hour)
-	// The outsider's first mismatch changes words, its second the status.
-	below := verdict.Status(old, judged(1, at(0, run(served, turnedAway, turnedAway)), at(time.Hour, run(served, turnedAway, served))), later, heartbeat)
+	// A first failure changes words, proof the status.
+	below := verdict.Status(old, judged(1, at(0, run(served, turnedAway, turnedAway)), at(time.Minute, run(brokenOff, turnedAway, turnedAway))), later, heartbeat)
 	for _, condition := range below.Conditions {
 		if !condition.LastTransitionTime.Time.Equal(firstRun.Add(time.Second)) {
 			t.Errorf("%s transitioned at %s with its status unchanged", condition.Type, condition.LastTransitionTime)
 		}
 	}
-	refuted := verdict.Status(below, judged(2, at(0, run(served, turnedAway, served)), at(time.Hour, run(served, turnedAway, served))), later, heartbeat)
+	refuted := verdict.Status(below, judged(2, at(0, run(served, turnedAway, served)), at(time.Minute, run(served, turnedAway, served))), later, heartbeat)
 	for _, condition := range refuted.Conditions {
 		changed := condition.Type == api.ConditionReady || condition.Type == api.ConditionOutsiderVerified
 		if moved := condition.LastTransitionTime.Time.Equal(later); moved != changed {
@@ -189,10 +183,9 @@ func TestPathsTransitionWithWhatTheyShow(t *testing.T) {
 			t.Errorf("%s: probed at %s", path.Name, path.LastProbeTime)
 		}
 	}
-	// The same word with another meaning is a transition too.
-	open := verdict.Status(verified(), judged(1, at(time.Hour, run(unasked, turnedAway, turnedAway))), later, heartbeat)
-	if last := open.Paths[2]; last.Observed != "refused" || last.Outcome != api.OutcomeUnknown || !last.LastTransitionTime.Time.Equal(later) {
-		t.Errorf("a refusal that lost its control: %v", last)
+	open := verdict.Status(verified(), judged(1, at(time.Hour, run(brokenOff, turnedAway, asking(saw(observation.ClosedAfterCertificateRequest, sidecarLeaf))))), later, heartbeat)
+	if last := open.Paths[2]; last.Observed != "closed" || last.Outcome != api.OutcomeUnknown || !last.LastTransitionTime.Time.Equal(later) {
+		t.Errorf("a refusal without an alert: %v", last)
 	}
 }
 

@@ -18,13 +18,15 @@ const (
 	latencyPrecision = 10 * time.Microsecond
 
 	// The limits of the API's fields, in characters; bytes are never fewer.
-	maxMessage = 1024
-	maxPeer    = 512
-	maxName    = 64
-	maxVersion = 16
-	maxHandled = 256
-	maxObject  = 512
-	maxModes   = 128
+	maxMessage  = 1024
+	maxPeer     = 512
+	maxName     = 64
+	maxVersion  = 16
+	maxHandled  = 256
+	maxObject   = 512
+	maxModes    = 128
+	maxEvidence = 512
+	maxLegs     = 8
 )
 
 // Word is how the status spells what a request met: an HTTP status code, refused, or a short word. "refused" is said
@@ -51,6 +53,8 @@ func Word(seen observation.Observation) string {
 		return "alert"
 	case observation.HandshakeFailed:
 		return "no handshake"
+	case observation.Handshaken:
+		return "handshake"
 	default:
 		return notProbed
 	}
@@ -77,6 +81,8 @@ func ending(seen observation.Observation) string {
 		return "the connection was reset during the TLS handshake"
 	case observation.HandshakeFailed:
 		return "the TLS handshake failed"
+	case observation.Handshaken:
+		return "the TLS handshake succeeded, and the peer let the connection stand"
 	case observation.ResponseTimeout:
 		return "no response came in time after the TLS handshake"
 	case observation.ResponseClosed:
