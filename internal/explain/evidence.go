@@ -17,6 +17,7 @@ func evidence(seen api.PathStatus) string {
 		}
 	}
 	add(seen.Encryption != "", "sent by %s", seen.Encryption)
+	add(seen.SentTo != "", "to %s", seen.SentTo)
 	add(seen.TLSVersion != "", "%s", seen.TLSVersion)
 	add(seen.Peer != "", "peer %s", seen.Peer)
 	add(seen.ClientCertificateRequested, "a client certificate was asked for")

@@ -13,7 +13,7 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/effective"
 	"github.com/meshprobe/httpsmeshprobe/internal/expectation"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
-	"github.com/meshprobe/httpsmeshprobe/internal/verdict"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // Explanation is why a probe says what it says.
@@ -78,11 +78,17 @@ type Path struct {
 	ComputedWhy string `json:"computedWhy,omitempty"`
 	// Promised holds computed against declared: Match, Mismatch, or Unknown where nothing single is computed.
 	Promised api.Outcome `json:"promised"`
+	// Delivered is where the client's Envoy is configured to lead requests for the Service; "" on the paths around it, and
+	// where the status does not tell.
+	Delivered    string `json:"delivered,omitempty"`
+	DeliveredWhy string `json:"deliveredWhy,omitempty"`
 	// Observed is what the latest run saw, with its evidence in words; "" where there was no run.
-	Observed string       `json:"observed,omitempty"`
-	Evidence string       `json:"evidence,omitempty"`
-	Outcome  api.Outcome  `json:"outcome,omitempty"`
-	ProbedAt *metav1.Time `json:"probedAt,omitempty"`
+	Observed string      `json:"observed,omitempty"`
+	Evidence string      `json:"evidence,omitempty"`
+	Outcome  api.Outcome `json:"outcome,omitempty"`
+	// Claims are what is claimed of the path, each with its answer and evidence in the latest run.
+	Claims   []api.ClaimStatus `json:"claims,omitempty"`
+	ProbedAt *metav1.Time      `json:"probedAt,omitempty"`
 	// Verified is the path's condition; nil where the status has none.
 	Verified *Judgement `json:"verified,omitempty"`
 }
@@ -98,14 +104,14 @@ func Of(i *inventory.Inventory, now time.Time) Explanation {
 	}
 	if obstacle := obstacleTo(i); obstacle != nil {
 		e.Policy = *obstacle
-		e.Paths = paths(probe, effective.Policies{})
+		e.Paths = pathRows(i, effective.Policies{})
 		e.Notes = notes(probe, e.Policy, now)
 		return e
 	}
 	policies := effective.Of(i)
-	e.Policy = Judgement(policies.Verdict)
+	e.Policy = Judgement(policies.Agreement)
 	e.Endpoints = grouped(policies.Endpoints)
-	e.Paths = paths(probe, policies)
+	e.Paths = pathRows(i, policies)
 	e.Changes = changes(i, policies)
 	e.Notes = notes(probe, e.Policy, now)
 	return e
@@ -164,7 +170,7 @@ func condition(probe *api.HTTPSMeshProbe, kind string) *Judgement {
 const maxNamed = 3
 
 // grouped puts endpoints with the same policy together, in the order of the first of each.
-func grouped(endpoints []verdict.EndpointPolicy) []Endpoint {
+func grouped(endpoints []effective.EndpointPolicy) []Endpoint {
 	var groups []Endpoint
 	place := map[string]int{}
 	for _, endpoint := range endpoints {
@@ -184,7 +190,7 @@ func grouped(endpoints []verdict.EndpointPolicy) []Endpoint {
 	return groups
 }
 
-func single(endpoint verdict.EndpointPolicy) Endpoint {
+func single(endpoint effective.EndpointPolicy) Endpoint {
 	one := Endpoint{
 		Enforced: endpoint.Server.Enforced(), Why: endpoint.Server.String(),
 		Sends: string(endpoint.Client.Sends), SendsWhy: endpoint.Client.Why,
@@ -201,22 +207,27 @@ func single(endpoint verdict.EndpointPolicy) Endpoint {
 	return one
 }
 
-func paths(probe *api.HTTPSMeshProbe, policies effective.Policies) []Path {
+func pathRows(i *inventory.Inventory, policies effective.Policies) []Path {
+	probe := i.Probe
 	explanations := policies.Explanations()
-	all := make([]Path, 0, len(api.PathNames()))
-	for _, name := range api.PathNames() {
-		path := Path{Name: name, Promised: policies.Promised(name), Verified: condition(probe, api.PathCondition(name))}
+	all := make([]Path, 0, len(paths.Names()))
+	for _, name := range paths.Names() {
+		path := Path{Name: name, Promised: policies.Promised(name), Verified: condition(probe, paths.Condition(name))}
 		if declared, ok := policies.Declared[name]; ok {
 			path.Declared, path.DeclaredWhy = worded(declared), declared.Why
 		}
-		if computed, ok := policies.Computed.Paths[name]; ok {
+		if computed, ok := policies.Computed[name]; ok {
 			path.Computed, path.ComputedWhy = worded(computed), computed.Why
 		}
 		if why := explanations[name]; why != "" {
 			path.ComputedWhy = why
 		}
+		if name == paths.Mesh().Name && probe.Status.Delivered != nil {
+			path.Delivered, path.DeliveredWhy = delivered(*probe.Status.Delivered, i.Target.Namespace, i.Target.Port)
+		}
 		for _, seen := range probe.Status.Paths {
 			if seen.Name == name {
+				path.Claims = seen.Claims
 				path.Observed, path.Outcome, path.ProbedAt, path.Evidence = seen.Observed, seen.Outcome, seen.LastProbeTime, evidence(seen)
 				if path.Declared == "" {
 					path.Declared = seen.Expected

@@ -17,6 +17,7 @@ import (
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
 	"github.com/meshprobe/httpsmeshprobe/internal/inventory"
 	"github.com/meshprobe/httpsmeshprobe/internal/meshpolicy"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -83,7 +84,7 @@ func gotThrough(i *inventory.Inventory, path api.PathName) {
 			seen.Endpoints.Mismatched = 2
 		}
 	}
-	judge(i, api.PathCondition(path), metav1.ConditionFalse, api.ReasonMTLSNotEnforced, "the request reached the server (200) without a certificate of the mesh")
+	judge(i, paths.Condition(path), metav1.ConditionFalse, api.ReasonMTLSNotEnforced, "the request reached the server (200) without a certificate of the mesh")
 	judge(i, api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted, string(path)+": 200 instead of refused")
 }
 
@@ -102,6 +103,39 @@ func stories() map[string]*inventory.Inventory {
 		"not-enforced": strictClaim(func(i *inventory.Inventory) {
 			gotThrough(i, api.PathOutsider)
 			judge(i, api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonNotEnforced, "but on the path outsider the request got through")
+		}),
+		"own-mode": strictClaim(func(i *inventory.Inventory) {
+			i.Probe.Spec.MTLS.Mode = api.MTLSUnset
+			i.PeerAuthentications = append(i.PeerAuthentications, meshpolicy.PeerAuthentication{
+				Namespace: "shop", Name: "web", Created: noon.Add(-2 * time.Hour), Mode: api.MTLSStrict, Selector: map[string]string{"app": "web"}})
+			judge(i, api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonOverridden, "mtls.mode is UNSET, which inherits")
+			judge(i, api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted, "policy: mtls.mode is UNSET, which inherits")
+		}),
+		"led-elsewhere": strictClaim(func(i *inventory.Inventory) {
+			i.Probe.Status.Delivered = &api.DeliveredStatus{Object: "VirtualService shop/lead", Legs: []api.DeliveredLeg{
+				{Cluster: "outbound|443||web.shop.svc.cluster.local", Percent: 30, Endpoints: 2, MutualTLS: 2},
+				{Cluster: "outbound|443||other.shop.svc.cluster.local", Percent: 70, Endpoints: 1, Object: "DestinationRule shop/other"},
+			}}
+			led := "the client's Envoy is configured to lead 70 % of the requests to other.shop.svc.cluster.local, port 443: VirtualService shop/lead leads it there"
+			seen := &i.Probe.Status.Paths[0]
+			seen.Outcome, seen.SentTo = api.OutcomeMismatch, "outbound|443||web.shop.svc.cluster.local 10.0.0.1:8443"
+			seen.Claims = []api.ClaimStatus{
+				{Question: api.QuestionWho, Answer: api.AnswerContradicted, Evidence: led},
+				{Question: api.QuestionHow, Answer: api.AnswerShown, Evidence: "sent by mutual TLS: the counters of the client's Envoy show a handshake"},
+			}
+			judge(i, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonLedElsewhere, led)
+			judge(i, api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted, "sleep: "+led)
+		}),
+		"shaped-to-plaintext": strictClaim(func(i *inventory.Inventory) {
+			i.Probe.Status.Delivered = &api.DeliveredStatus{Legs: []api.DeliveredLeg{
+				{Cluster: "outbound|443|v1|web.shop.svc.cluster.local", Percent: 100, Endpoints: 2, Object: "DestinationRule shop/subsets"},
+			}}
+			i.Probe.Status.Paths[0].Outcome = api.OutcomeMismatch
+			judge(i, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonPlaintextInMesh, "the client's Envoy is configured to send requests without mutual TLS to web")
+			judge(i, api.ConditionReady, metav1.ConditionFalse, api.ReasonRefuted, "sleep: plaintext")
+		}),
+		"delivered-not-known": strictClaim(func(i *inventory.Inventory) {
+			i.Probe.Status.Delivered = &api.DeliveredStatus{Message: "not known: Envoy's admin interface did not answer"}
 		}),
 		"one-without-sidecar": strictClaim(func(i *inventory.Inventory) {
 			i.Target.Endpoints[1].Pod.Sidecar, i.Target.Endpoints[1].Pod.Labels = false, map[string]string{"app": "web"}

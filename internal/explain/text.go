@@ -54,13 +54,14 @@ func (j Judgement) String() string {
 
 func (e Explanation) writeMatrix(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, tabWidth, padding, ' ', 0)
-	fmt.Fprintln(table, "\nPATH\tDECLARED\tCOMPUTED\tOBSERVED\tVERIFIED")
+	fmt.Fprintln(table, "\nPATH\tDECLARED\tCOMPUTED\tDELIVERED\tOBSERVED\tVERIFIED")
 	for _, path := range e.Paths {
 		verified := "no verdict"
 		if path.Verified != nil {
 			verified = fmt.Sprintf("%s, %s", path.Verified.Status, path.Verified.Reason)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", path.Name, cmp.Or(path.Declared, "-"), cmp.Or(path.Computed, "-"), cmp.Or(path.Observed, "-"), verified)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", path.Name,
+			cmp.Or(path.Declared, "-"), cmp.Or(path.Computed, "-"), cmp.Or(path.Delivered, "-"), cmp.Or(path.Observed, "-"), verified)
 	}
 	_ = table.Flush() // it writes into memory
 }
@@ -75,11 +76,15 @@ func (e Explanation) writePaths(w io.Writer, now time.Time) {
 		if path.Computed != path.Declared || path.ComputedWhy != path.DeclaredWhy {
 			line(w, "computed", path.Computed, path.ComputedWhy)
 		}
+		line(w, "delivered", path.Delivered, path.DeliveredWhy)
 		observed := path.Evidence
 		if path.ProbedAt != nil {
 			observed = strings.TrimPrefix(observed+", ", ", ") + "as of " + age(now.Sub(path.ProbedAt.Time))
 		}
 		line(w, "observed", path.Observed, observed)
+		for _, claim := range path.Claims {
+			line(w, strings.ToLower(string(claim.Question)), string(claim.Answer), claim.Evidence)
+		}
 		if path.Verified != nil && path.Outcome != api.OutcomeMatch {
 			line(w, "verdict", string(path.Outcome), path.Verified.Message)
 		}

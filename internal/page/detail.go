@@ -8,16 +8,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // Detail is all that the page shows of one probe from its object alone.
 type Detail struct {
-	Row          Row          `json:"row"`
-	Declared     []Field      `json:"declared"`
-	Paths        []PathDetail `json:"paths"`
-	Conditions   []Condition  `json:"conditions"`
-	PolicyChange []Field      `json:"policyChange"`
-	Certificate  []Field      `json:"certificate"`
+	Row        Row          `json:"row"`
+	Declared   []Field      `json:"declared"`
+	Paths      []PathDetail `json:"paths"`
+	Conditions []Condition  `json:"conditions"`
+	// Delivered is where the client's Envoy is configured to lead requests for the Service.
+	Delivered    []Field `json:"delivered"`
+	PolicyChange []Field `json:"policyChange"`
+	Certificate  []Field `json:"certificate"`
 }
 
 // Field is a line of evidence: a label with either a text or a time.
@@ -32,8 +35,17 @@ type PathDetail struct {
 	Cell      Cell             `json:"cell"`
 	Goes      string           `json:"goes"`
 	Message   string           `json:"message"`
+	Claims    []Claim          `json:"claims"`
 	Evidence  []Field          `json:"evidence"`
 	Endpoints []EndpointDetail `json:"endpoints"`
+}
+
+// Claim is what is claimed of a path, with what the latest run says of it.
+type Claim struct {
+	State    State  `json:"state"`
+	Question string `json:"question"`
+	Answer   string `json:"answer"`
+	Evidence string `json:"evidence"`
 }
 
 // EndpointDetail is one endpoint that showed something else than expected.
@@ -57,7 +69,7 @@ type Condition struct {
 func DetailOf(probe *api.HTTPSMeshProbe, now time.Time) Detail {
 	detail := Detail{
 		Row: RowOf(probe, now), Declared: declared(probe), Conditions: []Condition{},
-		PolicyChange: policyChange(probe.Status.LastPolicyChange), Certificate: certificate(probe.Status.Certificate),
+		Delivered: delivered(probe.Status.Delivered), PolicyChange: policyChange(probe.Status.LastPolicyChange), Certificate: certificate(probe.Status.Certificate),
 	}
 	for _, cell := range detail.Row.Paths {
 		detail.Paths = append(detail.Paths, pathDetail(cell, probe))
@@ -93,12 +105,15 @@ func declared(probe *api.HTTPSMeshProbe) []Field {
 
 func pathDetail(cell Cell, probe *api.HTTPSMeshProbe) PathDetail {
 	detail := PathDetail{
-		Cell: cell, Goes: wayOf(cell.Path), Message: judgement(probe, api.PathCondition(cell.Path)).Message,
-		Evidence: []Field{}, Endpoints: []EndpointDetail{},
+		Cell: cell, Goes: wayOf(cell.Path), Message: judgement(probe, paths.Condition(cell.Path)).Message,
+		Claims: []Claim{}, Evidence: []Field{}, Endpoints: []EndpointDetail{},
 	}
 	path := pathStatus(probe, cell.Path)
 	if path == nil {
 		return detail
+	}
+	for _, claim := range path.Claims {
+		detail.Claims = append(detail.Claims, Claim{stateOfAnswer(claim.Answer), string(claim.Question), string(claim.Answer), claim.Evidence})
 	}
 	detail.Evidence = evidence(path)
 	if path.Endpoints != nil {
@@ -109,6 +124,17 @@ func pathDetail(cell Cell, probe *api.HTTPSMeshProbe) PathDetail {
 		}
 	}
 	return detail
+}
+
+func stateOfAnswer(answer api.Answer) State {
+	switch answer {
+	case api.AnswerShown:
+		return Verified
+	case api.AnswerContradicted:
+		return Refuted
+	default:
+		return Unknown
+	}
 }
 
 func wayOf(name api.PathName) string {
@@ -137,6 +163,7 @@ func evidence(path *api.PathStatus) []Field {
 		Field{Label: "client certificate", Text: certificateRequest(path)},
 		Field{Label: "alert", Text: path.Alert},
 		Field{Label: "left the client's pod as", Text: encryption(path.Encryption)},
+		Field{Label: "sent to", Text: path.SentTo},
 		Field{Label: "endpoints", Text: endpoints(path.Endpoints)},
 		Field{Label: "latency", Text: duration(path.Latency)},
 		Field{Label: "mismatches in a row", Text: positive("%d", path.ConsecutiveFailures)},
@@ -174,6 +201,21 @@ func endpoints(status *api.EndpointsStatus) string {
 		return ""
 	}
 	return fmt.Sprintf("%d ready, %d dialed, %d not as expected", status.Total, status.Asked, status.Mismatched)
+}
+
+func delivered(status *api.DeliveredStatus) []Field {
+	if status == nil {
+		return []Field{}
+	}
+	fields := fieldsOf(Field{Label: "led by", Text: status.Object}, Field{Label: "note", Text: status.Message})
+	for _, leg := range status.Legs {
+		text := fmt.Sprintf("%d %%, mutual TLS to %d of %d endpoints", leg.Percent, leg.MutualTLS, leg.Endpoints)
+		if leg.Object != "" {
+			text += ", shaped by " + leg.Object
+		}
+		fields = append(fields, Field{Label: leg.Cluster, Text: text})
+	}
+	return fields
 }
 
 func policyChange(change *api.PolicyChange) []Field {

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
 	"github.com/meshprobe/httpsmeshprobe/internal/explain"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // State is what the page says of a verdict, in a word and a symbol.
@@ -82,7 +83,7 @@ func RowOf(probe *api.HTTPSMeshProbe, now time.Time) Row {
 		Checked: timeOf(probe.Status.LastProbeTime),
 		Marks:   []Mark{},
 	}
-	for _, name := range api.PathNames() {
+	for _, name := range paths.Names() {
 		row.Paths = append(row.Paths, cell(probe, name))
 	}
 	for _, known := range []struct{ condition, word string }{
@@ -181,7 +182,7 @@ func stateOf(status metav1.ConditionStatus) State {
 }
 
 func cell(probe *api.HTTPSMeshProbe, name api.PathName) Cell {
-	judged := judgement(probe, api.PathCondition(name))
+	judged := judgement(probe, paths.Condition(name))
 	cell := Cell{Path: name, State: judged.State, Reason: judged.Reason}
 	path := pathStatus(probe, name)
 	if path == nil {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // RowOptions say which columns a list of probes has.
@@ -52,7 +53,7 @@ func Row(probe *api.HTTPSMeshProbe, options RowOptions, now time.Time) []Cell {
 	if options.Namespace {
 		row = append([]Cell{{Text: probe.Namespace}}, row...)
 	}
-	for _, name := range api.PathNames() {
+	for _, name := range paths.Names() {
 		row = append(row, pathCell(probe, name))
 	}
 	row = append(row, Cell{Text: ago(probe.Status.LastProbeTime, now)}, Cell{Text: ago(&probe.CreationTimestamp, now)})

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 // Verdict is what was found out about a path, a policy or a whole probe.
@@ -190,8 +191,8 @@ func worstOf(checks []Check) Verdict {
 
 func checks(probe *api.HTTPSMeshProbe) []Check {
 	var found []Check
-	for _, name := range api.PathNames() {
-		check := checkOf(string(name), meta.FindStatusCondition(probe.Status.Conditions, api.PathCondition(name)))
+	for _, name := range paths.Names() {
+		check := checkOf(string(name), meta.FindStatusCondition(probe.Status.Conditions, paths.Condition(name)))
 		for _, path := range probe.Status.Paths {
 			if path.Name != name {
 				continue
@@ -227,7 +228,7 @@ func checkOf(name string, condition *metav1.Condition) Check {
 // unasked are the checks of a probe of which the status says nothing.
 func unasked(reason, message string) []Check {
 	var none []Check
-	for _, name := range api.PathNames() {
+	for _, name := range paths.Names() {
 		none = append(none, Check{Name: string(name), Verdict: Unknown, Reason: reason, Message: message})
 	}
 	return append(none, Check{Name: checkPolicy, Verdict: Unknown, Reason: reason, Message: message})

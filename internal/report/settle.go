@@ -5,6 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/meshprobe/httpsmeshprobe/api/v1alpha1"
+	"github.com/meshprobe/httpsmeshprobe/internal/paths"
 )
 
 const (
@@ -60,8 +61,8 @@ func provisional(probe *api.HTTPSMeshProbe) string {
 	if condition := meta.FindStatusCondition(probe.Status.Conditions, api.ConditionReconciling); condition != nil && condition.Status == metav1.ConditionTrue {
 		return condition.Message
 	}
-	for _, name := range api.PathNames() {
-		condition := meta.FindStatusCondition(probe.Status.Conditions, api.PathCondition(name))
+	for _, name := range paths.Names() {
+		condition := meta.FindStatusCondition(probe.Status.Conditions, paths.Condition(name))
 		if condition != nil && condition.Reason == api.ReasonBelowThreshold {
 			return string(name) + ": " + condition.Message
 		}

@@ -252,7 +252,7 @@ func TestOneProbeInFull(t *testing.T) {
 	for _, part := range []string{
 		"detail/web", "Verified", "around the client's sidecar", "TLS 1.3 TLS_AES_128_GCM_SHA256", "spiffe://cluster.local/ns/gates/sa/strict-nginx",
 		"certificate_required", "was requested by the peer", "mutual TLS of the mesh, by Envoy's counters", "4.41ms", "1 ready, 1 dialed, 0 not as expected",
-		"Declared, computed, observed", "STRICT demands a certificate of the mesh", "RefusedByMesh", "5caf17f1852fa37d598ed7ad0fd42c76fdf46f1e0b88ab838663ea0a8e5ad64d",
+		"Declared, computed, delivered, observed", "STRICT demands a certificate of the mesh", "RefusedByMesh", "5caf17f1852fa37d598ed7ad0fd42c76fdf46f1e0b88ab838663ea0a8e5ad64d",
 		"Warning event: Repaired", "kubectl-edit", "failure threshold 2 in a row",
 	} {
 		if !strings.Contains(text, part) {

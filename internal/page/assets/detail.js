@@ -21,7 +21,7 @@ export class Detail {
     this.section.replaceChildren(
       element("p", { class: "back" }, element("a", { href: "/", "data-to-all": true }, "← All probes")),
       element("h1", { id: "one-title", tabindex: "-1" }, element("span", { class: "namespace" }, namespace + "/"), name),
-      ...["verdict", "explanation", "paths", "history", "conditions", "change", "declared", "certificate"].map((part) =>
+      ...["verdict", "explanation", "paths", "history", "conditions", "delivered", "change", "declared", "certificate"].map((part) =>
         (this.parts[part] = element("div", { class: "part " + part }))));
     this.refresh();
     this.timer = setInterval(() => {
@@ -67,6 +67,7 @@ export class Detail {
     this.#part("paths", detail.paths, () => paths(detail.paths));
     this.#part("history", [history, eventsMissing], () => happened(history, eventsMissing));
     this.#part("conditions", detail.conditions, () => conditions(detail.conditions));
+    this.#part("delivered", detail.delivered, () => fieldsUnder("Where the client's sidecar leads requests", detail.delivered));
     this.#part("change", detail.policyChange, () => fieldsUnder("Last change of the policy", detail.policyChange));
     this.#part("declared", detail.declared, () => fieldsUnder("Declared", detail.declared));
     this.#part("certificate", detail.certificate, () => fieldsUnder("The server's certificate", detail.certificate));
@@ -101,7 +102,7 @@ function verdict(row) {
 }
 
 function explained(e) {
-  const title = element("h2", {}, "Declared, computed, observed");
+  const title = element("h2", {}, "Declared, computed, delivered, observed");
   if (e.problem) return [title, element("p", { class: "missing" }, `What Istio computes cannot be told: ${e.problem}.`)];
   const state = { True: "verified", False: "refuted" }[e.policy.status] ?? "unknown";
   return [title,
@@ -113,10 +114,11 @@ function explained(e) {
 }
 
 function answers(paths) {
-  return table("What each path is to see by the spec and by Istio's policies, and what it saw", "answers", ["Path", "Declared", "Computed", "Observed"],
+  return table("What each path is to see by the spec and by Istio's policies, where the client's sidecar leads it, and what it saw", "answers", ["Path", "Declared", "Computed", "Delivered", "Observed"],
     paths.map((one) => [one.name,
       answer(one.declared, one.declaredWhy),
       answer(one.computed || "nothing single", one.computedWhy, one.promised === "Mismatch"),
+      answer(one.delivered || "-", one.deliveredWhy),
       answer(one.observed || "no run yet", "", one.outcome === "Mismatch")]));
 }
 
@@ -145,8 +147,15 @@ function paths(all) {
       element("p", { class: "more" }, one.goes),
       element("p", { class: "result" }, ...path(one.cell)),
       element("p", { class: "message" }, one.message),
+      ...claims(one.claims),
       fields(one.evidence),
       ...endpoints(one.endpoints))))];
+}
+
+function claims(some) {
+  if (!some.length) return [];
+  return [element("h4", {}, "Who, how, what"), element("ul", { class: "endpoints" }, ...some.map((one) =>
+    element("li", {}, symbol(one.state), `${one.question}: ${one.answer}`, element("span", { class: "more" }, one.evidence))))];
 }
 
 function endpoints(some) {
