@@ -11,6 +11,8 @@ make --no-print-directory bin/promtool
 bin/lab up --name "$name"
 hack/deploy.sh "$name"
 CGO_ENABLED=0 go build -trimpath -o bin/kubectl-meshprobe ./cmd/kubectl-meshprobe
+CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/oddserver ./test/e2e/oddserver
 go test -trimpath -c -o bin/e2e.test ./test/e2e
 # In a subshell: the traps above speak of paths from here.
-(cd test/e2e && MESHPROBE_LAB=$name MESHPROBE_PLUGIN=$PWD/../../bin/kubectl-meshprobe ../../bin/lab exec --name "$name" -- ../../bin/e2e.test -test.v -test.timeout 20m "$@")
+(cd test/e2e && MESHPROBE_LAB=$name MESHPROBE_PLUGIN=$PWD/../../bin/kubectl-meshprobe MESHPROBE_ODDSERVER=$PWD/../../bin/oddserver \
+    ../../bin/lab exec --name "$name" -- ../../bin/e2e.test -test.v -test.parallel 4 -test.timeout 30m "$@")

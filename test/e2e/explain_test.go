@@ -116,7 +116,10 @@ func cameTrue(hmp *api.HTTPSMeshProbe, forecast whatif.Forecast) error {
 	for _, path := range forecast.Then.Paths {
 		for _, seen := range hmp.Status.Paths {
 			got := seen.Observed
-			if seen.Encryption != "" && got == "200" {
+			if strings.HasPrefix(path.Computed, "answer") && got == "200" {
+				got = "answer" // which code a stranger's server gives is not forecast
+			}
+			if seen.Encryption != "" && (got == "200" || got == "answer") {
 				got += " by " + string(seen.Encryption)
 			}
 			if seen.Name == path.Name && got != path.Computed {

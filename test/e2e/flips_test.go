@@ -66,24 +66,27 @@ func (s situation) paths() string {
 func (s situation) verdicts(declared api.MTLSMode) (policy, sleep, around metav1.ConditionStatus) {
 	const yes, no, open = metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown
 	mode, _ := s.enforced()
+	policy, sleep, around = yes, yes, yes
+	if s.refutesInheritance(declared) || declared != unset && mode != declared || s.trap() {
+		policy = no
+	}
 	if declared == unset {
 		declared = mode
-	}
-	policy, sleep, around = yes, yes, yes
-	if mode != declared || s.trap() {
-		policy = no
 	}
 	// Without clientMode a probe claims that auto mTLS works wherever the server takes it.
 	if declared != disable && s.encryption() == plaintext {
 		sleep = no
 	}
-	switch {
-	case declared == strict && mode != strict:
+	if declared == strict && mode != strict {
 		around = no
-	case s.paths() == "refused/refused/refused":
-		around = open // nobody gets through to show that there is a server
 	}
 	return policy, sleep, around
+}
+
+// refutesInheritance says whether UNSET is declared and the pods have a mode of their own, which is then none that they
+// inherit.
+func (s situation) refutesInheritance(declared api.MTLSMode) bool {
+	return declared == unset && s.workload != unset
 }
 
 // trap says whether auto mTLS sends plaintext to a server that takes mutual TLS.
@@ -95,7 +98,7 @@ func (s situation) trap() bool {
 // saidBy says whether a status speaks of this situation.
 func (s situation) saidBy(hmp *api.HTTPSMeshProbe) bool {
 	mode, decider := s.enforced()
-	if declared := hmp.Spec.MTLS.Mode; s.trap() && (declared == unset || declared == mode) {
+	if declared := hmp.Spec.MTLS.Mode; s.trap() && !s.refutesInheritance(declared) && (declared == unset || declared == mode) {
 		mode, decider = disable, "default"
 	}
 	sets := fmt.Sprintf("PeerAuthentication %s/%s (", hmp.Namespace, decider)

@@ -84,7 +84,7 @@ func restart(t *testing.T, hmp *api.HTTPSMeshProbe, shop *server) {
 }
 
 // TestAnotherAuthority holds the same Service against two authorities. The one that did not issue its certificate cannot
-// vouch for it, and a request to somebody unknown is no positive control.
+// vouch for it. What stands before the server is another question: its sidecar refuses all the same.
 func TestAnotherAuthority(t *testing.T) {
 	ns := namespace(t)
 	createPolicy(t, peerAuthentication(ns, "default", nil, strict))
@@ -100,7 +100,7 @@ func TestAnotherAuthority(t *testing.T) {
 	refuted := awaitCondition(t, wrong, api.ConditionSleepVerified, metav1.ConditionFalse)
 	wantCondition(t, refuted, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonUnexpectedCertificate)
 	for _, kind := range []string{api.ConditionIstioProxyVerified, api.ConditionOutsiderVerified} {
-		wantCondition(t, refuted, kind, metav1.ConditionUnknown, api.ReasonNoPositiveControl)
+		wantCondition(t, refuted, kind, metav1.ConditionTrue, api.ReasonRefusedByMesh)
 	}
 
 	corrected := &corev1.ConfigMap{Data: map[string]string{"ca.crt": shop.authority.pem}}
@@ -205,8 +205,8 @@ func checkExcludedPort(t *testing.T, s *server) {
 	wantCondition(t, hmp, api.ConditionOutsiderVerified, metav1.ConditionFalse, api.ReasonMTLSNotEnforced)
 	wantCondition(t, hmp, api.ConditionPolicyInEffect, metav1.ConditionFalse, api.ReasonNotCaptured)
 	// The client's sidecar believes the pod's label and sends mutual TLS, which nginx does not take.
-	wantCondition(t, hmp, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonNoAnswer)
-	if c := condition(hmp, api.ConditionPolicyInEffect); !strings.Contains(c.Message, "pod's annotations lead its port past the sidecar") {
+	wantCondition(t, hmp, api.ConditionSleepVerified, metav1.ConditionFalse, api.ReasonConnectionBroken)
+	if c := condition(hmp, api.ConditionPolicyInEffect); !strings.Contains(c.Message, "init container istio-init") || !strings.Contains(c.Message, "leads its port past the sidecar") {
 		t.Errorf("PolicyInEffect says %q", c.Message)
 	}
 }
