@@ -33,11 +33,35 @@ func TestCapture(t *testing.T) {
 					if got != want {
 						t.Errorf("%v port %d: Istio's rules make it %s, meshpolicy %s", pod.Annotations, port, want, got)
 					}
+					if made := podInjectedBy(pod.Annotations); meshpolicy.ForServer(meshpolicy.Mesh{}, nil, made, port).Capture != captureAfter(want, made) {
+						t.Errorf("%v port %d: as it was injected, Istio's rules make it %s", pod.Annotations, port, want)
+					}
 				}
 			}
 		}
 	}
 	t.Logf("%d questions", questions)
+}
+
+// podInjectedBy is a pod as the injection template makes it of annotations, which have been taken off since.
+func podInjectedBy(annotations map[string]string) meshpolicy.Pod {
+	mode := annotations["sidecar.istio.io/interceptionMode"]
+	if mode == "NONE" {
+		return meshpolicy.Pod{Sidecar: true, Redirection: meshpolicy.Redirection{Absent: true}}
+	}
+	settings := configured(annotations)
+	return meshpolicy.Pod{Sidecar: true, Redirection: meshpolicy.Redirection{Container: "istio-init", Arguments: []string{
+		"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", mode, "-i", "*", "-x", "",
+		"-b", settings.InboundPortsInclude, "-d", settings.InboundPortsExclude, "--log_output_level=default:info",
+	}}}
+}
+
+// captureAfter is what a pod without any redirection has instead of an excluded port.
+func captureAfter(want meshpolicy.Capture, made meshpolicy.Pod) meshpolicy.Capture {
+	if made.Redirection.Absent {
+		return meshpolicy.NoRedirection
+	}
+	return want
 }
 
 func annotations(mode, include, exclude string) map[string]string {
@@ -54,8 +78,7 @@ func annotations(mode, include, exclude string) map[string]string {
 	return made
 }
 
-// redirected follows the injection template from the annotations to the arguments of istio-iptables, and a packet
-// through the rules that this makes.
+// redirected follows the annotations to the arguments of istio-iptables, and a packet through the rules that these make.
 func redirected(t *testing.T, annotations map[string]string, port uint32) bool {
 	t.Helper()
 	mode := annotations["sidecar.istio.io/interceptionMode"]
@@ -67,16 +90,7 @@ func redirected(t *testing.T, annotations map[string]string, port uint32) bool {
 	if mode == "TPROXY" {
 		table, target = "mangle", constants.ISTIOTPROXY
 	}
-	include, ok := annotations["traffic.sidecar.istio.io/includeInboundPorts"]
-	if !ok {
-		include = "*"
-	}
-	settings := &config.Config{
-		ProxyPort: "15001", InboundCapturePort: "15006", InboundTunnelPort: "15008", ProxyUID: "1337", ProxyGID: "1337",
-		InboundTProxyMark: "1337", InboundTProxyRouteTable: "133", HostIPv4LoopbackCidr: "127.0.0.1/32",
-		InboundInterceptionMode: mode, InboundPortsInclude: include,
-		InboundPortsExclude: "15090,15021,15020," + annotations["traffic.sidecar.istio.io/excludeInboundPorts"],
-	}
+	settings := configured(annotations)
 	recorded := &dependencies.DependenciesStub{}
 	configurator, err := capture.NewIptablesConfigurator(settings, recorded)
 	if err != nil {
@@ -86,6 +100,20 @@ func redirected(t *testing.T, annotations map[string]string, port uint32) bool {
 		t.Fatal(err)
 	}
 	return follow(recorded.ExecutedStdin, table, "PREROUTING", port) == target
+}
+
+// configured follows the injection template from the annotations to the arguments of istio-iptables.
+func configured(annotations map[string]string) *config.Config {
+	include, ok := annotations["traffic.sidecar.istio.io/includeInboundPorts"]
+	if !ok {
+		include = "*"
+	}
+	return &config.Config{
+		ProxyPort: "15001", InboundCapturePort: "15006", InboundTunnelPort: "15008", ProxyUID: "1337", ProxyGID: "1337",
+		InboundTProxyMark: "1337", InboundTProxyRouteTable: "133", HostIPv4LoopbackCidr: "127.0.0.1/32",
+		InboundInterceptionMode: annotations["sidecar.istio.io/interceptionMode"], InboundPortsInclude: include,
+		InboundPortsExclude: "15090,15021,15020," + annotations["traffic.sidecar.istio.io/excludeInboundPorts"],
+	}
 }
 
 // follow returns where a new connection to a port ends up in iptables-restore's rules: at a chain that redirects, or
