@@ -86,7 +86,7 @@ func (c claims) status() []api.ClaimStatus {
 		first := same.decisive()
 		words := []string{first.evidence}
 		for _, one := range same {
-			if one.answer == first.answer && one.evidence != first.evidence {
+			if one.answer == first.answer && !slices.Contains(words, one.evidence) {
 				words = append(words, one.evidence)
 			}
 		}

@@ -145,9 +145,14 @@ func (c Criteria) ledHow(expected expectation.Expectation, delivered *observatio
 			continue
 		}
 		for _, endpoint := range leg.Endpoints {
-			if endpoint.TLS != wanted {
-				return ledWrong(wanted, delivered, leg, endpoint, c.hostNamed(observation.Sent{Host: endpoint.Address})), true
+			if endpoint.TLS == wanted {
+				continue
 			}
+			named := endpoint.Address
+			if c.own(leg.Cluster) {
+				named = c.hostNamed(observation.Sent{Host: endpoint.Address})
+			}
+			return ledWrong(wanted, delivered, leg, endpoint, named), true
 		}
 	}
 	return open, true
