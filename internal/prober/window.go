@@ -16,8 +16,8 @@ type window struct {
 
 var (
 	errSetBack = errors.New("the counters of Envoy were set back meanwhile")
-	errSeveral = errors.New("Envoy counted more than one connection meanwhile")
-	errShared  = errors.New("Envoy counted a TLS handshake that may be another request's to the same cluster")
+	errSeveral = errors.New("more than one connection was counted by Envoy meanwhile")
+	errShared  = errors.New("a TLS handshake was counted that may be that of another request to the same cluster")
 )
 
 // took is the cluster that took exactly one connection; "" where none took any.
