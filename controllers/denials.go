@@ -2,7 +2,9 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,8 +70,9 @@ func (r *Reconciler) denials(ctx context.Context, v *visit) (map[api.PathName]st
 	}
 	policies, err := inventory.ReadAuthorizationPolicies(ctx, r.Live, v.Target.Namespace, v.Mesh.RootNamespace)
 	switch {
-	case meta.IsNoMatchError(err), apierrors.IsForbidden(err), apierrors.IsNotFound(err):
-		return nil, nil // nothing is known of them, and nothing is said
+	case meta.IsNoMatchError(err), apierrors.IsForbidden(err), apierrors.IsNotFound(err), errors.Is(err, inventory.ErrTooManyPolicies):
+		r.denied.put(key, nil, r.Now()) // nothing is known of them, and nothing is said
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func deniedAt(v *visit, policies []authz.Policy, identity string) string {
 	for _, endpoint := range v.Target.Endpoints {
 		server := authz.Server{Namespace: v.Target.Namespace, Labels: endpoint.Pod.Labels, Port: endpoint.Port}
 		for _, denial := range authz.Judge(policies, v.Mesh.RootNamespace, server, identity).Denials {
-			if words := fmt.Sprintf("%s (%s)", denial.Object, denial.Why); !strings.Contains(strings.Join(named, " and "), words) {
+			if words := fmt.Sprintf("%s (%s)", denial.Object, denial.Why); !slices.Contains(named, words) {
 				named = append(named, words)
 			}
 		}
