@@ -275,7 +275,10 @@ func TestForbiddenExecIsReportedAtOnce(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 		}
-		if broke := b.notes.broke; len(broke) < 20 || slices.ContainsFunc(broke, func(why agents.Break) bool { return why != agents.BreakForbidden }) {
+		b.notes.mu.Lock()
+		broke := slices.Clone(b.notes.broke)
+		b.notes.mu.Unlock()
+		if len(broke) < 20 || slices.ContainsFunc(broke, func(why agents.Break) bool { return why != agents.BreakForbidden }) {
 			t.Errorf("told: %v, want many, all of them %s", broke, agents.BreakForbidden)
 		}
 		mu.Lock()
